@@ -1,0 +1,78 @@
+"""The routes of the daemon, who may use them, and what an unknown one gets."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from typing import Any, List, Optional
+
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+
+from .commands import Commands
+from .processes import Processes
+from .web import Failure, Route, answer, broken, empty, query, text
+
+TOKEN_HEADER = "X-EXECD-ACCESS-TOKEN"
+_OWN_HOST = re.compile(r"^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$", re.I)
+
+
+def create_app(token: Optional[str], processes: Processes) -> Flask:
+    app = Flask("execd", static_folder=None)
+    app.url_map.redirect_defaults = False
+    app.url_map.merge_slashes = False
+    commands = Commands(processes)
+    routes: List[Route] = [("GET", "/ping", empty), *commands.routes()]
+    routes.append(("DELETE", "/command", lambda: _interrupt(commands)))
+    for number, (verb, path, view) in enumerate(routes):
+        app.add_url_rule(path, str(number), view, methods=[verb], provide_automatic_options=False)
+
+    @app.before_request
+    def guard() -> Optional[Response]:
+        return _refuse_strangers() or _authenticate(token) or _refuse_head()
+
+    app.register_error_handler(Failure, lambda failure: answer(failure.body(), failure.status))
+    app.register_error_handler(HTTPException, _http_error)
+    return app
+
+
+def _interrupt(commands: Commands) -> Response:
+    identity = query("id")
+    command = commands.find(identity)
+    if not command:
+        broken("error interruptting code context. no such session")
+    if command.done.is_set():
+        broken(f"error interruptting code context. command session {identity} is not running")
+    command.interrupt()
+    return empty()
+
+
+def _refuse_strangers() -> Optional[Response]:
+    """A web page must not reach this server: not by a name that leads here, nor by a cross-site request."""
+    if not _OWN_HOST.match(request.headers.get("Host", "localhost")):
+        return answer({"code": "FORBIDDEN", "message": "this Host is not served here"}, 403)
+    site = request.headers.get("Sec-Fetch-Site", "none")
+    if "Origin" in request.headers or site not in ("none", "same-origin"):
+        return answer({"code": "FORBIDDEN", "message": "requests from web pages are not served here"}, 403)
+    return None
+
+
+def _authenticate(token: Optional[str]) -> Optional[Response]:
+    given = request.headers.get(TOKEN_HEADER, "")
+    if not token or request.path == "/ping" or hmac.compare_digest(given.encode(), token.encode()):
+        return None
+    return answer({"error": f"Unauthorized: invalid or missing header {TOKEN_HEADER}"}, 401)
+
+
+def _refuse_head() -> Optional[Response]:
+    """Flask would answer HEAD wherever there is GET."""
+    return _not_found() if request.method == "HEAD" else None
+
+
+def _not_found() -> Response:
+    return text("404 page not found", 404, "text/plain")
+
+
+def _http_error(error: HTTPException) -> Any:
+    """Neither an unknown path nor a wrong verb is told apart."""
+    return _not_found() if error.code in (404, 405) else Response(b"", error.code or 500)

@@ -1,0 +1,340 @@
+"""Commands: started over HTTP, streamed while they run, remembered after they have ended.
+
+A command's life is not tied to a connection: only its own end, its timeout or DELETE /command ends it. Its
+output goes to files, not to pipes, so that the shell's end is the command's end even where a child keeps its
+output open, and that child is not killed by a broken pipe later.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+import uuid
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO, Any, Dict, Iterator, List, Optional, Tuple
+
+from flask import Response, request
+
+from .environment import for_commands
+from .events import PING_SECONDS, LineSplitter, error_frame, frame, output_frames, ping
+from .paths import working_directory
+from .processes import Processes, StartError, User, exit_text, group_alive, signal_group, wait_until
+from .web import (
+    Failure,
+    Route,
+    answer,
+    broken,
+    chunks,
+    dumps,
+    event_stream,
+    field_error,
+    invalid,
+    read_object,
+    strings,
+)
+
+KEEP_SECONDS = 24 * 3600.0
+TERM_SECONDS = 3.0
+READ_SIZE = 32768
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.002, 0.04
+
+_KIND = "RunCommandRequest"
+_FIELDS: Dict[str, type] = {
+    "command": str,
+    "argv": list,
+    "cwd": str,
+    "background": bool,
+    "timeout": int,
+    "uid": int,
+    "gid": int,
+    "envs": dict,
+}
+_INVALID = "invalid request, validation error "
+
+
+class Command:
+    """One command and what became of it."""
+
+    def __init__(self, content: str, timeout_ms: int) -> None:
+        self.id = uuid.uuid4().hex
+        self.content = content
+        self.timeout_ms = timeout_ms
+        self.log: Optional[str] = None  # the file of a background command
+        self.group = 0
+        self.done = threading.Event()
+        self.exit_code: Optional[int] = None  # -1 for any signal
+        self.error = ""
+        self.started_ns, self.finished_ns = time.time_ns(), 0
+        self._clock = time.monotonic()
+        self.elapsed_ms = 0
+
+    def begin(self, group: int) -> None:
+        self.group = group
+        if self.timeout_ms:
+            timer = threading.Timer(self.timeout_ms / 1000, self._time_is_over)
+            timer.daemon = True
+            timer.start()
+
+    def end(self, code: int) -> None:
+        self.exit_code = max(code, -1)
+        self.error = exit_text(code) if code else ""
+        self.finished_ns = time.time_ns()
+        self.elapsed_ms = int((time.monotonic() - self._clock) * 1000)
+        self.done.set()
+
+    def last_frame(self) -> bytes:
+        if self.exit_code:
+            return error_frame("CommandExecError", str(self.exit_code), [self.error])
+        return frame("execution_complete", execution_time=self.elapsed_ms)
+
+    def interrupt(self) -> None:
+        """Ask the whole group to end, and end it after three seconds."""
+        signal_group(self.group, signal.SIGTERM)
+        if not wait_until(lambda: not group_alive(self.group), TERM_SECONDS):
+            signal_group(self.group, signal.SIGKILL)
+        self.done.wait(1.0)
+
+    def status(self) -> Dict[str, Any]:
+        status: Dict[str, Any] = {"id": self.id, "content": self.content, "running": not self.done.is_set()}
+        if self.done.is_set():
+            status["exit_code"] = self.exit_code
+            if self.error:
+                status["error"] = self.error
+        status["started_at"] = rfc3339(self.started_ns)
+        if self.done.is_set():
+            status["finished_at"] = rfc3339(self.finished_ns)
+        return status
+
+    def _time_is_over(self) -> None:
+        if not self.done.is_set():
+            signal_group(self.group, signal.SIGKILL)
+
+
+class Tail:
+    """The reading end of an output file: what was written since the last look, as frames."""
+
+    def __init__(self, kind: str) -> None:
+        self.file: IO[bytes] = tempfile.TemporaryFile(buffering=0)
+        append_only(self.file)
+        self._kind = kind
+        self._offset = 0
+        self._lines = LineSplitter()
+
+    def more(self) -> Tuple[bytes, bool]:
+        """Frames, and whether there is certainly more to read."""
+        data = os.pread(self.file.fileno(), READ_SIZE, self._offset)
+        self._offset += len(data)
+        if data:
+            lines = self._lines.feed(data)
+        else:
+            lines = self._lines.idle()
+            if os.fstat(self.file.fileno()).st_size < self._offset:
+                self._offset = 0  # `echo x > /dev/stderr` opens the file anew and empties it
+        return output_frames(self._kind, lines), len(data) == READ_SIZE
+
+    def rest(self) -> Iterator[bytes]:
+        """Everything up to what is there now: a child that lives on may go on writing."""
+        end = os.fstat(self.file.fileno()).st_size
+        while self._offset < end:
+            data = os.pread(self.file.fileno(), min(READ_SIZE, end - self._offset), self._offset)
+            if not data:
+                break
+            self._offset += len(data)
+            yield output_frames(self._kind, self._lines.feed(data))
+        yield output_frames(self._kind, self._lines.end())
+
+
+class Commands:
+    """The routes under /command."""
+
+    def __init__(self, processes: Processes) -> None:
+        self._processes = processes
+        self._commands: Dict[str, Command] = {}
+        self._shell = "bash" if shutil.which("bash") else "sh"
+
+    def routes(self) -> List[Route]:
+        return [
+            ("POST", "/command", self.run),
+            ("GET", "/command/status/<command_id>", self.status),
+            ("GET", "/command/<command_id>/logs", self.logs),
+        ]
+
+    def run(self) -> Response:
+        body = read_object(_KIND, _FIELDS, "error parsing request, MAYBE invalid body format. ")
+        _validate(body)
+        environment = for_commands(body.get("envs"))
+        try:
+            cwd = working_directory(body["cwd"], environment) if body.get("cwd") else None
+        except ValueError as error:
+            invalid(_INVALID + str(error))
+        argv = body.get("argv")
+        arguments = argv or [self._shell, "-c", body["command"]]
+        command = Command(dumps(argv) if argv else body["command"], body.get("timeout", 0))
+        return self.launch(command, arguments, body, cwd, environment)
+
+    def launch(
+        self,
+        command: Command,
+        arguments: List[str],
+        body: Dict[str, Any],
+        cwd: Optional[str],
+        environment: Dict[str, str],
+    ) -> Response:
+        self._forget_old()
+        try:
+            user = User(body["uid"], body.get("gid")) if "uid" in body else None
+            start = self._background if body.get("background") else self._foreground
+            return event_stream(start(command, arguments, cwd=cwd, environment=environment, user=user))
+        except StartError as error:
+            return event_stream(_not_started(command, str(error), bool(body.get("background"))))
+        except OSError as error:
+            broken(f"error running commands {error}")
+
+    def _foreground(self, command: Command, arguments: List[str], **options: Any) -> Iterator[bytes]:
+        tails = [Tail("stdout"), Tail("stderr")]
+        stdout, stderr = (tail.file for tail in tails)
+        if options["user"]:
+            _give(options["user"], stdout, stderr)
+        group = self._processes.start(arguments, command.end, stdout=stdout, stderr=stderr, **options)
+        self._remember(command, group)
+        return _follow(command, tails)
+
+    def _background(self, command: Command, arguments: List[str], **options: Any) -> Iterator[bytes]:
+        handle, command.log = tempfile.mkstemp(prefix="execd-", suffix=".output")
+        with os.fdopen(handle, "wb", 0) as log:
+            append_only(log)
+            if options["user"]:
+                _give(options["user"], log)
+            group = self._processes.start(arguments, command.end, stdout=log, stderr=log, **options)
+        self._remember(command, group)
+        return iter([frame("init", command.id), ping(), frame("execution_complete")])
+
+    def _remember(self, command: Command, group: int) -> None:
+        command.begin(group)
+        self._commands[command.id] = command
+
+    def _forget_old(self) -> None:
+        oldest = time.time_ns() - int(KEEP_SECONDS * 1e9)
+        for command in list(self._commands.values()):
+            if command.done.is_set() and command.finished_ns < oldest:
+                del self._commands[command.id]
+                if command.log:
+                    Path(command.log).unlink()
+
+    def find(self, command_id: str) -> Optional[Command]:
+        return self._commands.get(command_id)
+
+    def status(self, command_id: str) -> Response:
+        command = self.find(command_id)
+        if not command:
+            raise Failure(404, "INVALID_REQUEST_BODY", f"command not found: {command_id}")
+        return answer(command.status())
+
+    def logs(self, command_id: str) -> Response:
+        command = self.find(command_id)
+        if not command:
+            invalid(f"command not found: {command_id}")
+        if not command.log:
+            invalid(f"command {command_id} is not running in background")
+        try:
+            cursor = int(request.args.get("cursor", "0"))
+        except ValueError:
+            cursor = 0
+        if cursor < 0:
+            invalid("cursor cannot be negative")
+        try:
+            log = Path(command.log).open("rb")
+        except OSError as error:
+            invalid(f"error opening combined output file for command {command_id}: {error}")
+        size = os.fstat(log.fileno()).st_size
+        cursor = min(cursor, size)
+        log.seek(cursor)
+        headers = {"EXECD-COMMANDS-TAIL-CURSOR": str(size), "Content-Length": str(size - cursor)}
+        body = chunks(log.read, size - cursor)
+        response = Response(body, 200, headers, content_type="text/plain; charset=utf-8")
+        response.call_on_close(log.close)
+        return response
+
+
+def _validate(body: Dict[str, Any]) -> None:
+    argv = body.get("argv")
+    if argv is None and not body.get("command"):
+        field_error(_KIND, "Command", "required", _INVALID)
+    if argv is not None and body.get("command"):
+        invalid(_INVALID + "command and argv are mutually exclusive")
+    if argv is not None and not (argv and strings(argv) and argv[0]):
+        invalid(_INVALID + "argv must be strings, and the first must not be empty")
+    if argv is not None and any("\0" in item for item in argv):
+        invalid(_INVALID + "argv must not contain NUL bytes")
+    if not strings(list(body.get("envs", {}).values())):
+        invalid("error parsing request, MAYBE invalid body format. envs must be strings")
+    if body.get("timeout", 0) < 0:
+        field_error(_KIND, "TimeoutMs", "gte", _INVALID)
+    for name in ("uid", "gid"):
+        if not 0 <= body.get(name, 0) < 2**32:
+            invalid(f"error parsing request, MAYBE invalid body format. {name} is not a uint32: {body[name]}")
+    if "gid" in body and "uid" not in body:
+        invalid(_INVALID + "uid is required when gid is provided")
+
+
+def _follow(command: Command, tails: List[Tail]) -> Iterator[bytes]:
+    """The frames of a foreground command, as they come; closing this ends nothing but the reading."""
+    try:
+        yield frame("init", command.id)
+        yield ping()
+        next_ping, pause = time.monotonic() + PING_SECONDS, SHORTEST_PAUSE
+        while not command.done.wait(pause):
+            read = [tail.more() for tail in tails]
+            frames = b"".join(part for part, _ in read)
+            if frames:
+                yield frames
+            if any(full for _, full in read):
+                pause = 0.0
+            else:
+                pause = SHORTEST_PAUSE if frames else min(max(pause, SHORTEST_PAUSE) * 1.5, LONGEST_PAUSE)
+            if time.monotonic() >= next_ping:
+                next_ping += PING_SECONDS
+                yield ping()
+        for tail in tails:
+            yield from tail.rest()
+        yield command.last_frame()
+    finally:
+        for tail in tails:
+            tail.file.close()
+
+
+def _not_started(command: Command, reason: str, background: bool) -> Iterator[bytes]:
+    yield frame("init", command.id)
+    if background:  # told by a late object without a type and without its empty line
+        message = f"error running commands failed to start commands: {reason}"
+        yield dumps({"code": "RUNTIME_ERROR", "message": message}).encode()
+    else:
+        yield error_frame("CommandExecError", reason, [reason])
+
+
+def append_only(file: IO[bytes]) -> None:
+    """Two writers of one file, or one that empties it, then leave no holes."""
+    fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
+
+
+def _give(user: User, *files: IO[bytes]) -> None:
+    """Let the command open its own output again: `> /dev/stderr`."""
+    if not user.is_us():
+        for file in files:
+            try:
+                os.fchown(file.fileno(), user.uid, user.gid)
+            except PermissionError:  # then the start fails too, with better words
+                pass
+
+
+def rfc3339(nanoseconds: int) -> str:
+    """As Go prints a time: nanoseconds, their trailing zeros trimmed."""
+    seconds, rest = divmod(nanoseconds, 1_000_000_000)
+    fraction = f".{rest:09d}".rstrip("0").rstrip(".")
+    return f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%dT%H:%M:%S}{fraction}Z"

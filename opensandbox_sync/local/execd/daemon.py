@@ -1,0 +1,50 @@
+"""One sandbox's daemon, from its line of settings to its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from typing import List, Optional
+
+from ..child import on_parent_gone, read_settings
+from .processes import Processes, StartError, end_everything
+
+
+def run() -> None:
+    settings = read_settings()
+    on_parent_gone(_end)
+    signal.signal(signal.SIGTERM, lambda *_: _end())
+    processes = Processes()
+    _run_entrypoint(processes, settings.get("entrypoint"))
+    from .app import create_app
+    from .server import Server
+
+    listener = socket.socket(fileno=settings["fd"])
+    Server(listener, create_app(settings.get("token"), processes)).start()
+
+
+def _run_entrypoint(processes: Processes, entrypoint: Optional[List[str]]) -> None:
+    """Start what would be the container's main process; its output goes to the sandbox's log, our stderr.
+
+    Images are ignored here, so a program that is not on this machine is told in that log and is no failure.
+    """
+    if not entrypoint:
+        return
+    log = sys.stderr.buffer
+    try:
+        processes.start(entrypoint, _report, cwd=None, environment=os.environ, stdout=log, stderr=log)
+    except StartError as error:
+        print(f"the entrypoint was not run: {error}", file=sys.stderr, flush=True)
+
+
+def _report(code: int) -> None:
+    """Tell the control plane how the entrypoint ended: 128 + N for signal N, as a container does."""
+    print(json.dumps({"entrypoint": "exited", "code": code if code >= 0 else 128 - code}), flush=True)
+
+
+def _end() -> None:
+    end_everything()
+    os._exit(0)
