@@ -1,0 +1,190 @@
+"""The embedded server: OpenSandbox's lifecycle, execd and egress APIs over plain processes of this machine.
+
+It is not isolation. Commands run as the user who started it, on this machine, with its files and its network.
+Needs the extra `local`; importing this module does not load it.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import secrets
+import select
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Dict, Optional, Sequence, Type, Union
+
+from .child import python_argv
+
+__all__ = ["NOT_ISOLATED", "LocalServer", "LocalServerError"]
+
+NOT_ISOLATED = (
+    "not isolated: images are ignored, and commands run as you, on this machine, with your files and network"
+)
+_START_SECONDS = 30.0
+_STOP_SECONDS = 30.0
+_NEEDED = ("flask", "cheroot", "psutil")
+
+logger = logging.getLogger("opensandbox_sync.local")
+
+
+class LocalServerError(RuntimeError):
+    """The embedded server cannot be started; the message says why and what to do."""
+
+
+class LocalServer:
+    """Serves the OpenSandbox APIs from a process of its own on 127.0.0.1, for any client in any language.
+
+    `port` 0 takes a free one; without `api_key` a random one is made. `allow_host_path` names the directories
+    that volumes may come from. It is a context manager, and `SandboxClient(**server.config)` its client.
+    """
+
+    def __init__(
+        self,
+        port: int = 0,
+        api_key: Optional[str] = None,
+        *,
+        allow_host_path: Sequence[Union[str, Path]] = (),
+    ) -> None:
+        if not 0 <= port <= 65535:
+            raise ValueError(f"port must be 0 to 65535, not {port}")
+        if api_key is not None and not api_key.strip():
+            raise ValueError("api_key must not be blank; leave it out for a random one")
+        self.api_key = api_key or secrets.token_urlsafe(24)
+        self._port = port
+        self._allow_host_path = [str(Path(path).absolute()) for path in allow_host_path]
+        self._process: Optional[subprocess.Popen[bytes]] = None
+        self._directory: Optional[str] = None
+        self._owner = 0
+
+    @property
+    def url(self) -> str:
+        """`http://127.0.0.1:<port>`, without the `/v1` that clients add."""
+        if self._process is None:
+            raise LocalServerError("the embedded server is not running; call start()")
+        return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def config(self) -> Dict[str, str]:
+        """What a client needs, as keywords of `SandboxClient`: `domain` and `api_key`."""
+        return {"domain": self.url, "api_key": self.api_key}
+
+    def start(self) -> LocalServer:
+        """Starts the server and returns when it answers; raises LocalServerError with the reason if not."""
+        if self._process is not None:
+            return self
+        _check_machine()
+        try:
+            listening = socket.create_server(("127.0.0.1", self._port), backlog=128)
+        except OSError as error:
+            raise LocalServerError(f"cannot listen on 127.0.0.1:{self._port}: {error.strerror}") from error
+        with listening:
+            settings = {
+                "fd": listening.fileno(),
+                "api_key": self.api_key,
+                "allow_host_path": self._allow_host_path,
+            }
+            process = subprocess.Popen(
+                python_argv("opensandbox_sync.local.lifecycle"),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=[listening.fileno()],
+                start_new_session=True,
+            )
+            port = listening.getsockname()[1]
+        try:
+            self._directory = _handshake(process, settings)
+        except BaseException:
+            _finish(process)
+            raise
+        self._process, self._port, self._owner = process, port, os.getpid()
+        logger.info("embedded server on 127.0.0.1:%d (%s)", port, NOT_ISOLATED)
+        return self
+
+    def stop(self) -> None:
+        """Ends every sandbox and the server. May be called again; in a fork it ends nothing."""
+        process, self._process = self._process, None
+        if process is None or self._owner != os.getpid():
+            return
+        if not _finish(process) and self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+
+    def wait(self) -> int:
+        """Waits until the server's process ends by itself; returns its exit code."""
+        if self._process is None:
+            raise LocalServerError("the embedded server is not running; call start()")
+        return self._process.wait()
+
+    def __enter__(self) -> LocalServer:
+        return self.start()
+
+    def __exit__(
+        self,
+        exc_type: Optional[Type[BaseException]],
+        exc: Optional[BaseException],
+        traceback: Optional[TracebackType],
+    ) -> None:
+        self.stop()
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            "a LocalServer cannot be pickled: it owns a process of this machine, which ends with it. "
+            "Send its `config` instead."
+        )
+
+    def __repr__(self) -> str:
+        where = f"127.0.0.1:{self._port}" if self._process is not None else "not running"
+        return f"<LocalServer {where}>"
+
+
+def _check_machine() -> None:
+    if os.name != "posix":
+        raise LocalServerError("the embedded server needs Linux or macOS: it works with signals")
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise LocalServerError(
+            f"the embedded server needs {', '.join(missing)}, which is not installed: "
+            'pip install "opensandbox-sync[local]"'
+        )
+
+
+def _handshake(process: subprocess.Popen[bytes], settings: Dict[str, Any]) -> str:
+    """Sends the settings, waits for the line that says how it went, and returns the server's directory."""
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(settings).encode() + b"\n")
+        process.stdin.flush()
+    except BrokenPipeError:
+        pass  # it has ended; the exit code says more
+    if not select.select([process.stdout], [], [], _START_SECONDS)[0]:
+        raise LocalServerError(f"the embedded server did not start within {_START_SECONDS:.0f} s")
+    line = process.stdout.readline()
+    process.stdout.close()
+    if not line:
+        raise LocalServerError(f"the embedded server ended while it started (exit code {process.wait()})")
+    fact: Dict[str, str] = json.loads(line)
+    if "error" in fact:
+        raise LocalServerError(f"the embedded server did not start: {fact['error']}")
+    return fact["directory"]
+
+
+def _finish(process: subprocess.Popen[bytes]) -> bool:
+    """Lets the server end by closing its stdin; returns False if it had to be killed."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except OSError:
+                pass  # what was still to be written finds nobody
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+        return False
+    return True

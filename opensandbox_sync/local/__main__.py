@@ -1,0 +1,63 @@
+"""`python -m opensandbox_sync.local`: serves any OpenSandbox client from this machine, in the foreground."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from typing import List, Optional
+
+from . import NOT_ISOLATED, LocalServer, LocalServerError
+
+
+def main(argv: Optional[List[str]] = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m opensandbox_sync.local",
+        description="An OpenSandbox server over plain processes of this machine, on 127.0.0.1 only. It is "
+        + NOT_ISOLATED
+        + ".",
+    )
+    parser.add_argument("--port", type=int, default=8080, help="port (default: 8080; 0 takes a free one)")
+    parser.add_argument(
+        "--api-key",
+        metavar="KEY",
+        help="key of the clients (default: $OPEN_SANDBOX_API_KEY, which `ps` does not show, or random)",
+    )
+    parser.add_argument(
+        "--allow-host-path",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="directory that volumes may come from (may be given several times)",
+    )
+    given = parser.parse_args(argv)
+    key = given.api_key or os.environ.get("OPEN_SANDBOX_API_KEY")
+    try:
+        server = LocalServer(given.port, key, allow_host_path=given.allow_host_path)
+        return _serve(server)
+    except (LocalServerError, ValueError) as error:
+        print(f"opensandbox_sync.local: {error}", file=sys.stderr)
+        return 1
+
+
+def _serve(server: LocalServer) -> int:
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with server:
+            print(f"OpenSandbox API: {server.url}")
+            print(f"API key:         {server.api_key}")
+            print(f"Warning:         {NOT_ISOLATED}.")
+            print("Ctrl-C ends it and every sandbox.", flush=True)
+            code = server.wait()
+            raise LocalServerError(f"the server's process ended (exit code {code})")
+    except KeyboardInterrupt:
+        return 0
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

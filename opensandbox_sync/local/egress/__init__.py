@@ -1,0 +1,5 @@
+"""What the egress sidecar answers on a sandbox's port 18080: its policy and its credential vault.
+
+Nothing here stands between a command and the network: a policy is kept and reported, with the enforcement
+mode `none`, and no credential is ever put into a request.
+"""

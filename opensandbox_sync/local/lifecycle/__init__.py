@@ -1,0 +1,69 @@
+"""The control plane of the embedded server: one process, gone when its parent is gone."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any, Dict
+
+from ..child import on_parent_gone, read_settings
+
+
+def main() -> None:
+    """Serves until told to stop (SIGTERM, or end-of-file on stdin); leaves no process, no directory."""
+    logging.basicConfig(level=logging.WARNING, format="%(name)s: %(message)s")
+    settings = read_settings()
+    ended = threading.Event()
+    on_parent_gone(ended.set)
+    signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+    base = Path(tempfile.mkdtemp(prefix="opensandbox-"))
+    try:
+        close = _serve(settings, base, ended)
+    except Exception as error:
+        shutil.rmtree(base, ignore_errors=True)
+        _tell({"error": f"{type(error).__name__}: {error}"})
+        raise SystemExit(1) from error
+    _tell({"directory": str(base)})
+    ended.wait()
+    close()
+    shutil.rmtree(base, ignore_errors=True)
+    os._exit(0)  # open streams and their threads are not waited for
+
+
+def _serve(settings: Dict[str, Any], base: Path, ended: threading.Event) -> Any:
+    from ..serving import Server
+    from .app import ControlPlane
+    from .sandboxes import Registry
+    from .snapshots import SnapshotStore
+
+    sandboxes, snapshots = base / "sandboxes", base / "snapshots"
+    sandboxes.mkdir()
+    snapshots.mkdir()
+    registry = Registry(sandboxes)
+    listening = socket.socket(fileno=settings["fd"])
+    app = ControlPlane(
+        registry,
+        SnapshotStore(snapshots),
+        port=listening.getsockname()[1],
+        api_key=settings["api_key"],
+        allowed_host_paths=settings["allow_host_path"],
+    )
+    server = Server(listening, app)
+    threading.Thread(target=server.start, name="serve", daemon=True).start()
+    threading.Thread(target=registry.expire_forever, args=(ended.set,), name="expiry", daemon=True).start()
+    return registry.close
+
+
+def _tell(fact: Dict[str, Any]) -> None:
+    """Writes the one line that the parent waits for."""
+    sys.stdout.write(json.dumps(fact) + "\n")
+    sys.stdout.flush()

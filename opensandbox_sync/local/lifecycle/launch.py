@@ -1,0 +1,119 @@
+"""How a sandbox's daemon is started: its directories, its environment, its command line.
+
+This is the one place where an isolation mode changes anything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Dict, List, Mapping, NamedTuple, Optional
+
+from ..child import python_argv
+from .processes import ID_VARIABLE
+
+LOG_NAME = "entrypoint.log"
+_PLACES = ("home", "tmp", "work")
+
+
+class Daemon(NamedTuple):
+    """A running execd: it is the parent of everything in its sandbox."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+    token: str
+
+
+def make_directory(directory: Path, copy_of: Optional[Path] = None) -> None:
+    """Makes the sandbox's places: empty ones, or those of a snapshot."""
+    if copy_of is not None:
+        copy_tree(copy_of, directory)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    for place in _PLACES:
+        (directory / place).mkdir(mode=0o700, exist_ok=True)
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """Copies a sandbox's directory without its log. `cp -a` keeps links, holes, times and modes."""
+    target.mkdir(mode=0o700)
+    names = sorted(path for path in source.iterdir() if path.name != LOG_NAME)
+    if names:
+        subprocess.run(
+            ["cp", "-a", "--", *map(str, names), str(target)],
+            check=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
+
+
+def remove_tree(directory: Path) -> None:
+    """Removes a directory, also one in which commands took away their own permissions."""
+    shutil.rmtree(directory, ignore_errors=True)
+    if directory.exists():
+        for parent, _, _ in os.walk(directory):
+            with contextlib.suppress(OSError):
+                Path(parent).chmod(0o700)
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def start(
+    sandbox_id: str, directory: Path, env: Mapping[str, str], entrypoint: Optional[List[str]]
+) -> Daemon:
+    """Starts the daemon on a socket that already listens, so the sandbox can be reached at once.
+
+    Raises OSError, or ValueError for a variable that no environment can hold.
+    """
+    token = secrets.token_urlsafe(24)
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        port = listening.getsockname()[1]
+        settings = {
+            "fd": listening.fileno(),
+            "token": token,
+            "directory": str(directory),
+            "sandbox_id": sandbox_id,
+            "entrypoint": entrypoint,
+        }
+        with (directory / LOG_NAME).open("ab") as log:
+            process = subprocess.Popen(
+                python_argv("opensandbox_sync.local.execd"),
+                cwd=directory / "work",
+                env=_environment(sandbox_id, directory, port, env),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                pass_fds=[listening.fileno()],
+                start_new_session=True,
+            )
+    assert process.stdin is not None
+    try:
+        process.stdin.write(json.dumps(settings).encode() + b"\n")
+        process.stdin.flush()
+    except BrokenPipeError:  # it ended at once; whoever waits for it will see that
+        pass
+    return Daemon(process, port, token)
+
+
+def _environment(sandbox_id: str, directory: Path, port: int, env: Mapping[str, str]) -> Dict[str, str]:
+    """All that commands see: nothing of the user's but PATH, LANG and TERM, and what create gave."""
+    # The interpreter's own directory comes last: "python" is then there also where only python3 is installed.
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+    return {
+        "PATH": path,
+        "LANG": os.environ.get("LANG", "C.UTF-8"),
+        "TERM": os.environ.get("TERM", "xterm"),
+        "HOME": str(directory / "home"),
+        "TMPDIR": str(directory / "tmp"),
+        **env,
+        ID_VARIABLE: sandbox_id,
+        "EXECD_ENVS": str(directory / ".execd-envs"),
+        # The official code interpreter is ready once something listens here; the daemon itself serves /code.
+        "JUPYTER_PORT": str(port),
+    }

@@ -1,0 +1,236 @@
+"""The server's proxy route: any verb to any port of a sandbox, streamed both ways, each piece as it comes."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import select
+import socket
+import threading
+import time
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
+from urllib.parse import quote
+
+from ..serving import AbortedError
+from .errors import ApiError, DetailError
+from .sandboxes import Registry, Sandbox
+
+EXECD_PORT = 44772
+EGRESS_PORT = 18080
+ROUTE = re.compile(
+    r"(?:https?://[^/]+)?(?P<prefix>(?:/v1)?/sandboxes/(?P<id>[^/?]+)/proxy/(?P<port>\d+))"
+    r"(?P<path>/[^?]*)?(?:\?(?P<query>.*))?",
+    re.ASCII | re.DOTALL,
+)
+_VERBS = ("GET", "POST", "PUT", "DELETE", "PATCH")
+_TIMEOUT_SECONDS = 180.0
+# A backend may close a connection that has been idle for a while; nothing is sent on one older than this.
+_REUSE_SECONDS = 2.0
+_PIECE = 65536
+_HOP_BY_HOP = frozenset(
+    (
+        "connection",
+        "keep-alive",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+_NOT_FORWARDED = _HOP_BY_HOP | {
+    "host",
+    "authorization",
+    "cookie",
+    "expect",
+    "content-length",
+    "open-sandbox-api-key",
+    "opensandbox-secure-access",
+    "opensandbox-access-renew",
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-real-ip",
+}
+_NOT_RETURNED = _HOP_BY_HOP | {"server", "x-request-id"}
+
+Environ = Dict[str, Any]
+
+
+class _Connections:
+    """Idle connections to backends, so that a small request costs no new one."""
+
+    def __init__(self) -> None:
+        self._idle: Dict[int, List[Tuple[float, http.client.HTTPConnection]]] = {}
+        self._lock = threading.Lock()
+
+    def take(self, port: int) -> http.client.HTTPConnection:
+        with self._lock:
+            idle = self._idle.pop(port, [])
+            usable = [entry for entry in idle if time.monotonic() - entry[0] < _REUSE_SECONDS]
+            last = usable.pop() if usable else None
+            if usable:
+                self._idle[port] = usable
+        for entry in idle:
+            if entry is not last and entry not in usable:
+                entry[1].close()
+        if last is not None and not select.select([last[1].sock], [], [], 0)[0]:
+            return last[1]
+        if last is not None:  # readable while idle: it was closed
+            last[1].close()
+        return http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT_SECONDS)
+
+    def give_back(self, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            self._idle.setdefault(connection.port, []).append((time.monotonic(), connection))
+
+
+class Proxy:
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._connections = _Connections()
+
+    def find(self, found: re.Match[str], environ: Environ) -> Sandbox:
+        """Returns the sandbox that is asked for; raises what the real server answers instead."""
+        if environ["REQUEST_METHOD"] not in _VERBS:
+            raise DetailError(405, "Method Not Allowed")
+        if environ.get("HTTP_UPGRADE", "").lower() == "websocket":
+            raise ApiError(400, "GENERAL::UNKNOWN_ERROR", "Websocket upgrade is not supported yet")
+        port = int(found["port"])
+        if not 1 <= port <= 65535:
+            raise ApiError(400, "DOCKER::INVALID_PORT", "Port must be between 1 and 65535.")
+        sandbox = self._registry.get(found["id"])
+        if sandbox.state in ("Terminated", "Failed"):
+            message = f"Sandbox {sandbox.id} has ended: it is {sandbox.state}."
+            raise ApiError(500, "DOCKER::NETWORK_MODE_ENDPOINT_UNAVAILABLE", message)
+        return sandbox
+
+    def forward(
+        self, sandbox: Sandbox, found: re.Match[str], environ: Environ, start: Callable[..., Any]
+    ) -> Iterable[bytes]:
+        port = int(found["port"])
+        connection = self._connections.take(sandbox.port if port == EXECD_PORT else port)
+        try:
+            response = _exchange(connection, found, environ)
+        except ConnectionRefusedError as error:
+            connection.close()
+            message = f"Could not connect to the backend sandbox 127.0.0.1:{port}: {error}"
+            raise ApiError(502, "BACKEND_CONNECTION_FAILED", message) from error
+        except socket.timeout as error:
+            connection.close()
+            message = f"The backend sandbox 127.0.0.1:{port} did not respond in time: {error}"
+            raise ApiError(504, "BACKEND_TIMEOUT", message) from error
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            message = (
+                f"The backend sandbox 127.0.0.1:{port} dropped the connection or sent an invalid response: "
+                f"{error}"
+            )
+            raise ApiError(502, "BACKEND_RESPONSE_FAILED", message) from error
+        start(f"{response.status} {response.reason}", _returned_headers(response, found["prefix"]))
+        return self._body(connection, response)
+
+    def _body(
+        self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
+    ) -> Iterator[bytes]:
+        reusable = False
+        left: Optional[int] = None if response.chunked else response.length
+        try:
+            # The length is counted here: read1 of Python 3.8 does not, and none sees that a body is cut.
+            while left is None or left > 0:
+                piece = response.read1(_PIECE if left is None else min(_PIECE, left))
+                if not piece:
+                    break
+                if left is not None:
+                    left -= len(piece)
+                yield piece
+            if left:
+                raise AbortedError(f"{left} bytes of the body did not come")
+            reusable = not response.will_close
+        except (OSError, http.client.HTTPException) as error:
+            raise AbortedError(str(error)) from error
+        finally:
+            response.close()
+            if reusable:
+                self._connections.give_back(connection)
+            else:
+                connection.close()
+
+
+def _exchange(
+    connection: http.client.HTTPConnection, found: re.Match[str], environ: Environ
+) -> http.client.HTTPResponse:
+    target = found["path"] or "/"
+    if found["query"] is not None:
+        target += "?" + found["query"]
+    method = environ["REQUEST_METHOD"]
+    # Only bytes that are no URL at all are quoted: an escape the caller chose stays as it is.
+    target = quote(target, safe="!\"#$%&'()*+,/:;<=>?@[\\]^`{|}", encoding="latin-1")
+    connection.putrequest(method, target, skip_accept_encoding=True)
+    for name, value in _forwarded_headers(environ):
+        connection.putheader(name, value)
+    body = _request_body(environ) if method != "GET" else None
+    if body is not None:
+        chunked = "CONTENT_LENGTH" not in environ
+        connection.putheader(*(("Transfer-Encoding", "chunked") if chunked else _content_length(environ)))
+        connection.endheaders()
+        try:
+            _send(connection, body, chunked)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it may have answered before it had read everything
+    else:
+        connection.endheaders()
+    return connection.getresponse()
+
+
+def _content_length(environ: Environ) -> Tuple[str, str]:
+    return "Content-Length", environ["CONTENT_LENGTH"]
+
+
+def _send(connection: http.client.HTTPConnection, body: Iterator[bytes], chunked: bool) -> None:
+    for piece in body:
+        connection.send(b"%x\r\n%s\r\n" % (len(piece), piece) if chunked else piece)
+    if chunked:
+        connection.send(b"0\r\n\r\n")
+
+
+def _request_body(environ: Environ) -> Optional[Iterator[bytes]]:
+    if environ.get("CONTENT_LENGTH") or environ.get("wsgi.input_terminated"):
+        return iter(lambda: environ["wsgi.input"].read(_PIECE), b"")
+    return None
+
+
+def drain(environ: Environ) -> None:
+    """Reads what is left of a request's body: the next request on the connection begins behind it."""
+    for _ in _request_body(environ) or ():
+        pass
+
+
+def _forwarded_headers(environ: Environ) -> Iterator[Tuple[str, str]]:
+    named = {name.strip().lower() for name in environ.get("HTTP_CONNECTION", "").split(",")}
+    for key, value in environ.items():
+        if key.startswith("HTTP_"):
+            name = key[5:].replace("_", "-")
+        elif key == "CONTENT_TYPE":
+            name = "Content-Type"
+        else:
+            continue
+        if name.lower() not in _NOT_FORWARDED and name.lower() not in named:
+            yield name.title(), value
+    yield "X-Forwarded-Proto", "http"
+    yield "X-Forwarded-Host", environ.get("HTTP_HOST", "")
+    yield "X-Forwarded-For", environ.get("REMOTE_ADDR", "")
+
+
+def _returned_headers(response: http.client.HTTPResponse, prefix: str) -> List[Tuple[str, str]]:
+    headers = []
+    for name, value in response.getheaders():
+        if name.lower() in _NOT_RETURNED:
+            continue
+        if name.lower() == "location" and value.startswith("/") and not value.startswith("//"):
+            value = prefix + value  # a redirect to a root-relative place stays inside the proxy
+        headers.append((name, value))
+    return headers
