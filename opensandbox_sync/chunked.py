@@ -1,0 +1,95 @@
+"""HTTP chunks -> body bytes, many chunks per pass. Pure: no I/O.
+
+``http.client`` reads each chunk with several calls of its own; with one event per chunk that costs more than all the
+rest. RFC 9112 §7.1 is the format.
+"""
+
+from __future__ import annotations
+
+from typing import List
+
+from .errors import ProtocolError
+
+_MAX_LINE = 8192
+
+
+class Dechunker:
+    """Feed it a chunked body's bytes, take the content; ``done`` once the final chunk and its trailers are in."""
+
+    def __init__(self) -> None:
+        self.done = False
+        #: Bytes behind the end of the body: the connection is out of step and cannot be used again.
+        self.excess = b""
+        self._rest = b""  # a size line, CRLF or trailer that is not all there yet
+        self._left = 0  # bytes of the current chunk still to come
+        self._in_trailers = False
+        self._after_data = False  # the CRLF that closes a chunk is due
+
+    def feed(self, data: bytes) -> bytes:
+        """The content that ``data`` brings; raises ``ProtocolError`` where it is not chunked coding."""
+        if self._left > len(data):
+            self._left -= len(data)
+            return data
+        out: List[bytes] = []
+        if self._rest:
+            data, self._rest = self._rest + data, b""
+        at = 0
+        while at < len(data) and not self.done:
+            if self._left:
+                piece = data[at : at + self._left]
+                out.append(piece)
+                at += len(piece)
+                self._left -= len(piece)
+                self._after_data = not self._left
+                continue
+            if not self._after_data and not self._in_trailers:
+                taken = self._many(data, at, out)
+                if taken > at:
+                    at = taken
+                    continue
+            end = data.find(b"\r\n", at)
+            if end < 0:
+                self._rest = data[at:]
+                if len(self._rest) > _MAX_LINE:
+                    raise ProtocolError("a chunk's size line has no end")
+                return b"".join(out)
+            self._line(data[at:end])
+            at = end + 2
+        self.excess = data[at:] if self.done else b""
+        return b"".join(out)
+
+    def _many(self, data: bytes, at: int, out: List[bytes]) -> int:
+        """Take all whole chunks from ``at`` on in one pass where that is sure to be right; return where it stopped.
+
+        Splitting at CRLF gives size, content, size, content …, unless a content holds a CRLF itself. Every size is
+        compared with the length of its content, so a wrong guess shows, and the careful loop reads instead.
+        """
+        parts = data[at:].split(b"\r\n") if at else data.split(b"\r\n")
+        whole = (len(parts) - 1) // 2 * 2
+        if whole < 4:
+            return at
+        sizes, contents = parts[0:whole:2], parts[1:whole:2]
+        for size, length in set(zip(sizes, map(len, contents))):
+            if not length or _size(size) != length:
+                return at
+        out.extend(contents)
+        return len(data) - len(b"\r\n".join(parts[whole:]))
+
+    def _line(self, line: bytes) -> None:
+        if self._after_data:
+            if line:
+                raise ProtocolError("a chunk is longer than it said")
+            self._after_data = False
+        elif self._in_trailers:
+            self.done = not line
+        else:
+            self._left = _size(line)
+            self._in_trailers = not self._left
+
+
+def _size(line: bytes) -> int:
+    digits = line.split(b";", 1)[0].strip(b" \t")
+    # int() takes signs, underscores and white space, which HTTP does not.
+    if not digits or len(digits) > 16 or digits.strip(b"0123456789abcdefABCDEF"):
+        raise ProtocolError(f"a chunk's size line reads {line[:40]!r}")
+    return int(digits, 16)

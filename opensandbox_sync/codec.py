@@ -1,0 +1,198 @@
+"""JSON <-> dataclass, once, for every model.
+
+A field's name on the wire is its camelCase name, in a ``SnakeCaseModel`` its own, or what its ``wire`` metadata says. What the server leaves out or
+sends as null takes the field's default; a key that no field knows stays in ``raw``, where the model has one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any, Callable, Dict, List, Optional, Tuple, Type, TypeVar, Union, get_type_hints
+
+from .errors import ProtocolError
+
+T = TypeVar("T")
+Reader = Callable[[Any], Any]
+
+_STAMP = re.compile(r"(\d{4})-(\d\d)-(\d\d)[T ](\d\d):(\d\d):(\d\d)(?:\.(\d+))?\s*(Z|z|[+-]\d\d:?\d\d)?$")
+
+
+class SnakeCaseModel:
+    """Base of the daemon's models, whose names on the wire are snake_case as ours are."""
+
+
+def wire(name: str, default: Any = dataclasses.MISSING, **options: Any) -> Any:
+    """A dataclass field whose name on the wire is ``name``."""
+    if default is not dataclasses.MISSING:
+        options["default"] = default
+    return dataclasses.field(metadata={"wire": name}, **options)
+
+
+def parse_datetime(text: Any) -> datetime:
+    """An RFC 3339 time as an aware ``datetime``.
+
+    Go prints up to nine digits of a second, and ``Z``; Python 3.8 to 3.10 read neither. A time without a zone is UTC.
+    """
+    found = _STAMP.match(text) if isinstance(text, str) else None
+    if not found:
+        raise ProtocolError(f"the server sent {text!r} where a time belongs")
+    year, month, day, hour, minute, second, digits, zone = found.groups()
+    micro = int((digits or "0")[:6].ljust(6, "0"))
+    offset = timedelta(0)
+    if zone and zone not in "Zz":
+        sign = -1 if zone[0] == "-" else 1
+        offset = sign * timedelta(hours=int(zone[1:3]), minutes=int(zone[-2:]))
+    try:
+        return datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), micro, timezone(offset))
+    except ValueError as cause:
+        raise ProtocolError(f"the server sent {text!r} where a time belongs: {cause}") from None
+
+
+def format_datetime(moment: datetime) -> str:
+    """An aware ``datetime`` as the RFC 3339 text that the server reads."""
+    return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
+
+
+def decode(model: Type[T], data: Any) -> T:
+    """``data`` (parsed JSON) as ``model``; raises ``ProtocolError`` naming the field that does not fit."""
+    if not isinstance(data, dict):
+        raise ProtocolError(f"the server sent {_shown(data)} where a {model.__name__} belongs")
+    values: Dict[str, Any] = {}
+    for name, key, read, required in _plan(model):
+        value = data.get(key)
+        if value is not None:
+            try:
+                values[name] = read(value)
+            except ProtocolError as error:
+                raise ProtocolError(f"{model.__name__}.{name}: {error}") from error
+        elif required:
+            raise ProtocolError(f"the server sent a {model.__name__} without {key!r}")
+    # Without __post_init__: what a user may not send, a newer server may well answer.
+    made = object.__new__(model)
+    for field in dataclasses.fields(made):  # type: ignore[arg-type]
+        if field.name in values:
+            value = values[field.name]
+        elif field.name == "raw":
+            value = data
+        elif field.default_factory is not dataclasses.MISSING:
+            value = field.default_factory()
+        else:
+            value = field.default
+        object.__setattr__(made, field.name, value)
+    return made
+
+
+def encode(value: Any) -> Any:
+    """``value`` as what ``json`` can write: dataclasses by their wire names, without their unset (None) fields."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        found = {}
+        for field in dataclasses.fields(value):
+            item = getattr(value, field.name)
+            if item is not None and field.name != "raw":
+                found[_wire_name(type(value), field)] = encode(item)
+        return found
+    if isinstance(value, dict):
+        return {key: encode(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [encode(item) for item in value]
+    if isinstance(value, datetime):
+        return format_datetime(value)
+    return value
+
+
+def _wire_name(model: type, field: dataclasses.Field[Any]) -> str:
+    name = field.metadata.get("wire")
+    if name:
+        return str(name)
+    if issubclass(model, SnakeCaseModel):
+        return field.name
+    head, *rest = field.name.split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+_plans: Dict[type, List[Tuple[str, str, Reader, bool]]] = {}
+
+
+def _plan(model: type) -> List[Tuple[str, str, Reader, bool]]:
+    """(field, wire name, reader, required) for each field; worked out once for a class."""
+    plan = _plans.get(model)
+    if plan is None:
+        hints = get_type_hints(model)
+        plan = []
+        for field in dataclasses.fields(model):  # type: ignore[arg-type]
+            if field.name == "raw" or not field.init:
+                continue
+            required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+            plan.append((field.name, _wire_name(model, field), _reader(hints[field.name]), required))
+        _plans[model] = plan
+    return plan
+
+
+def _reader(kind: Any) -> Reader:
+    origin: Any = getattr(kind, "__origin__", None)
+    arguments: Tuple[Any, ...] = getattr(kind, "__args__", ())
+    if origin is Union:
+        inner = [item for item in arguments if item is not type(None)]
+        return _reader(inner[0]) if len(inner) == 1 else _anything
+    if origin in (list, List):
+        return _list_reader(_reader(arguments[0]))
+    if origin in (dict, Dict):
+        return _dict_reader(_reader(arguments[1]))
+    if dataclasses.is_dataclass(kind):
+        model: Any = kind
+        return lambda value: decode(model, value)
+    return _SCALARS.get(kind, _anything)
+
+
+def _anything(value: Any) -> Any:
+    return value
+
+
+def _list_reader(read: Reader) -> Reader:
+    def reader(value: Any) -> Any:
+        if not isinstance(value, list):
+            raise ProtocolError(f"a list belongs here, not {_shown(value)}")
+        return [read(item) for item in value]
+
+    return reader
+
+
+def _dict_reader(read: Reader) -> Reader:
+    def reader(value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ProtocolError(f"an object belongs here, not {_shown(value)}")
+        return {key: read(item) for key, item in value.items()}
+
+    return reader
+
+
+def _scalar(wanted: Tuple[type, ...], name: str, convert: Optional[Callable[[Any], Any]] = None) -> Reader:
+    def reader(value: Any) -> Any:
+        # bool is an int to Python, and is none on the wire.
+        if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
+            raise ProtocolError(f"{name} belongs here, not {_shown(value)}")
+        return convert(value) if convert else value
+
+    return reader
+
+
+def _whole(value: Any) -> int:
+    if value != value or value in (float("inf"), float("-inf")) or value != int(value):
+        raise ProtocolError(f"a whole number belongs here, not {value!r}")
+    return int(value)
+
+
+_SCALARS: Dict[Any, Reader] = {
+    str: _scalar((str,), "text"),
+    int: _scalar((int, float), "a whole number", _whole),
+    float: _scalar((int, float), "a number", float),
+    bool: _scalar((bool,), "true or false"),
+    datetime: parse_datetime,
+}
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

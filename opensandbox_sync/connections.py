@@ -1,0 +1,182 @@
+"""Our sockets below requests: connections that know their deadline, and that another thread can end.
+
+requests gives a timeout per ``recv`` only, so a peer that trickles is waited for without end; and it cannot end a call
+that another thread waits in. A connection class of our own can, through what urllib3 and ``http.client`` offer for
+subclassing (``ConnectionCls``, ``response_class``). Where a user's own session brings other connections, their timeouts
+hold.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import threading
+import time
+from typing import Any, Optional, Set
+
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+
+class Limit:
+    """How long one call may wait for bytes.
+
+    ``deadline`` is a monotonic time for the call as a whole, ``idle`` the longest single wait in seconds; None is no
+    limit.
+    """
+
+    def __init__(self, deadline: Optional[float], idle: Optional[float]) -> None:
+        self.deadline = deadline
+        self.idle = idle
+        #: A request that must not be sent twice: it goes out on a fresh connection or on one used within the last
+        #: second.
+        self.once = False
+        #: Whether a byte of the request may have left.
+        self.sent = False
+        #: Seconds to go on reading for the answer's start after a KeyboardInterrupt; see Connection.getresponse.
+        self.linger = 0.0
+        self.interrupted = False
+
+    def wait(self) -> Optional[float]:
+        """Seconds that the next read may take; raises ``TimeoutError`` when the deadline has passed."""
+        if self.deadline is None:
+            return self.idle
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            raise socket.timeout("timed out")
+        return left if self.idle is None or left < self.idle else self.idle
+
+
+#: The limit of the call that this thread is making: urllib3 has no way to hand one to the connection it chooses.
+current = threading.local()
+
+# Used within this many seconds, a kept connection is still there: servers keep idle ones for longer.
+_FRESH_SECONDS = 1.0
+
+
+class _LimitedReader(io.RawIOBase):
+    """The bytes of a socket, each wait within the call's limit."""
+
+    def __init__(self, sock: Any, connection: Any) -> None:
+        super().__init__()
+        self.sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._connection = connection
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> Optional[int]:
+        self.sock.settimeout(self._connection.limit.wait())
+        count: Optional[int] = self._raw.readinto(buffer)
+        self._connection.used_at = time.monotonic()
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, connection: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = io.BufferedReader(_LimitedReader(sock, connection))
+        connection.answer = self
+
+
+_Base: Any = object  # the urllib3 connection that a subclass adds: its calls are behind super()
+
+
+class _LimitedConnection(_Base):  # type: ignore[misc]
+    """What our HTTP and HTTPS connections share."""
+
+    answer: Optional[_Response] = None  # the http.client response being read
+    opened: Optional[socket.socket] = None  # the socket, also after http.client has let go of it
+    used_at = 0.0
+    limit = Limit(None, None)
+
+    # Set by the transport, through a subclass: the connections that it can end.
+    registry: Set[Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.response_class = self._make_response
+        self.registry.add(self)
+
+    def _make_response(self, sock: Any, *args: Any, **kwargs: Any) -> _Response:
+        return _Response(sock, *args, connection=self, **kwargs)
+
+    def connect(self) -> None:
+        super().connect()
+        self.opened = self.sock
+
+    def request(self, *args: Any, **kwargs: Any) -> Any:
+        self.limit = getattr(current, "limit", None) or Limit(None, None)
+        sock = self.sock
+        if sock is not None and self.limit.once and time.monotonic() - self.used_at > _FRESH_SECONDS:
+            # The server may be closing it this moment, and a request lost there could not be sent again.
+            self.close()
+        return super().request(*args, **kwargs)
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        self.limit.sent = True
+        super().send(data)
+
+    def getresponse(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().getresponse(*args, **kwargs)
+        except KeyboardInterrupt:
+            # The daemon sends its headers with the first event, so before that there is no id to interrupt. Dropping
+            # the connection now would leave the command running, with nobody to know its name.
+            if not self.limit.linger:
+                raise
+            limit = self.limit
+            limit.interrupted, limit.idle = True, None
+            limit.deadline = time.monotonic() + limit.linger
+            try:
+                return super().getresponse(*args, **kwargs)
+            except Exception:
+                raise KeyboardInterrupt from None
+
+    def end(self) -> None:
+        """Wake whoever reads from this connection; from any thread."""
+        sock = self.opened
+        if sock is not None:
+            try:
+                sock.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # not connected any more
+
+    @property
+    def is_idle(self) -> bool:
+        return self.answer is None or self.answer.isclosed()
+
+
+def connection_pools(registry: Set[Any]) -> Any:
+    """The pool classes for a urllib3 ``PoolManager``; their connections are found in ``registry``."""
+
+    class Connection(_LimitedConnection, HTTPConnection):  # type: ignore[misc]
+        pass
+
+    class SecureConnection(_LimitedConnection, HTTPSConnection):  # type: ignore[misc]
+        pass
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = SecureConnection
+
+    Connection.registry = SecureConnection.registry = registry
+    return {"http": Pool, "https": SecurePool}
+
+
+def limited_answer(raw: Any) -> Optional[_Response]:
+    """The ``http.client`` response below a urllib3 one, where the connection is ours; else None."""
+    connection = getattr(raw, "connection", None)
+    answer = getattr(connection, "answer", None)
+    return answer if isinstance(answer, _Response) and not answer.isclosed() else None

@@ -1,0 +1,105 @@
+"""Wait until a sandbox answers, within one deadline."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Callable, Optional
+
+from .config import DEFAULT_HEALTH_CHECK_POLLING_INTERVAL_MILLIS
+from .errors import (
+    ApiError,
+    AuthenticationError,
+    ClosedError,
+    NotFoundError,
+    PermissionDeniedError,
+    SandboxError,
+    SandboxFailedError,
+    SandboxReadyTimeoutError,
+    ServerError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from .sandbox import Sandbox
+
+_FIRST_WAIT = 0.02
+_LONGEST_WAIT = DEFAULT_HEALTH_CHECK_POLLING_INTERVAL_MILLIS / 1000.0
+#: Seconds between two looks at the sandbox's state: a failed one says so there long before the deadline.
+_LOOK_EVERY = 1.0
+_ENDED = ("Failed", "Terminated")
+
+
+def wait_until_ready(
+    sandbox: Sandbox,
+    timeout: float,
+    health_check: Optional[Callable[[Sandbox], bool]] = None,
+    on_progress: Optional[Callable[[str], None]] = None,
+) -> None:
+    """Return when the sandbox's daemon answers ``/ping`` (or ``health_check`` returns true).
+
+    Raises ``SandboxReadyTimeoutError`` with what was tried and why it failed, ``SandboxFailedError`` as soon as the
+    server says that the sandbox failed, and at once what waiting cannot mend: a refused key, a sandbox that does not
+    exist.
+    """
+    started = time.monotonic()
+    deadline = started + timeout
+    wait, tries, look_at = _FIRST_WAIT, 0, started + _LOOK_EVERY / 4
+    while True:
+        tries += 1
+        why = _probe(sandbox, deadline, health_check)
+        if why is None:
+            return
+        now = time.monotonic()
+        if now >= look_at:
+            look_at = now + _LOOK_EVERY
+            raise_if_ended(sandbox, why)
+            if on_progress is not None:
+                on_progress(f"waiting for sandbox {sandbox.id}: {why}")
+        if now + wait >= deadline:
+            # Once more where the time allows, so that a short timeout still ends on a fresh answer.
+            if now < deadline:
+                sandbox._client._transport.sleep(deadline - now)
+                why = _probe(sandbox, time.monotonic() + 0.5, health_check)
+                if why is None:
+                    return
+            raise SandboxReadyTimeoutError(
+                f"sandbox {sandbox.id} was not ready after {timeout:g} s and {tries} tries; the last one: {why}"
+            )
+        sandbox._client._transport.sleep(wait)
+        wait = min(wait * 1.5, _LONGEST_WAIT)
+
+
+def _probe(sandbox: Sandbox, deadline: float, health_check: Optional[Callable[[Sandbox], bool]]) -> Optional[str]:
+    """None where the sandbox answers, else why it does not; raises what waiting cannot mend."""
+    left = max(0.05, deadline - time.monotonic())
+    try:
+        if health_check is not None:
+            return None if health_check(sandbox) else "health_check returned false"
+        sandbox._ping(left)
+        return None
+    except (AuthenticationError, PermissionDeniedError, ClosedError):
+        raise
+    except NotFoundError as error:
+        # Kubernetes publishes a pod's address some time after it made the pod.
+        if error.code != "KUBERNETES::POD_IP_NOT_AVAILABLE":
+            raise
+        return str(error)
+    except (ServerError, TransportError) as error:
+        return str(error)
+    except ApiError:
+        raise
+
+
+def raise_if_ended(sandbox: Sandbox, why: str) -> None:
+    """Raise ``SandboxFailedError`` where the server says that the sandbox ended by itself."""
+    try:
+        status = sandbox.info().status
+    except NotFoundError:
+        raise
+    except SandboxError:
+        return  # the probe's own deadline decides
+    if status.state in _ENDED:
+        reason = " ".join(filter(None, (status.reason, status.message))) or "no reason given"
+        raise SandboxFailedError(
+            f"sandbox {sandbox.id} is {status.state}: {reason} (last probe: {why})", code=status.reason
+        )

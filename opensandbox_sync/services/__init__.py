@@ -1,0 +1,1 @@
+"""The services: one noun, one file. ``Sandbox`` and ``SandboxClient`` make them when they are first used."""

@@ -1,0 +1,338 @@
+"""Bytes -> ``ServerEvent``: the event stream's framing, and nothing of its meaning. Pure: no I/O, no clock.
+
+The real daemon writes one JSON object and a blank line per event, without ``data:`` (so a strict SSE parser finds
+nothing). Other servers write NDJSON, or standard Server-Sent Events
+(https://html.spec.whatwg.org/multipage/server-sent-events.html). All are made of lines, and a line tells what it is:
+one that opens with ``{`` is a whole event, the others are SSE fields. So the decision never depends on how the bytes
+were cut into chunks.
+
+A line ends at LF, CRLF or CR only. U+0085, U+2028 and U+2029 stand raw inside JSON strings and end nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from json import JSONDecodeError, JSONDecoder
+from typing import Any, Dict, Iterable, Iterator, List, Optional
+
+from .errors import ProtocolError
+
+#: Bytes; a longer frame is refused, so that a peer cannot fill the memory with one that never ends.
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+
+RawEvent = Dict[str, Any]
+
+# A number this long is no timestamp and no exit code, and reading it takes quadratic time.
+_MAX_NUMBER_DIGITS = 1000
+
+
+@dataclass
+class EventError:
+    """What an ``error`` event carries: ``name`` (``CommandExecError``), ``value`` (``"3"``) and the traceback's
+    lines.
+    """
+
+    name: str = ""
+    value: str = ""
+    traceback: List[str] = field(default_factory=list)
+
+
+@dataclass
+class ServerEvent:
+    """One event as the server sent it.
+
+    ``type`` is ``init``, ``ping``, ``stdout``, ``stderr``, ``result``, ``execution_count``, ``status``, ``error``,
+    ``execution_complete``, one that is not known yet, or empty (a late ``{"code","message"}`` object).
+    ``timestamp`` is Unix milliseconds or None, ``execution_time`` milliseconds or None, ``results`` maps MIME types to
+    values, ``raw`` is the whole JSON object.
+    """
+
+    type: str = ""
+    text: str = ""
+    timestamp: Optional[int] = None
+    execution_count: Optional[int] = None
+    execution_time: Optional[int] = None
+    results: Optional[Dict[str, Any]] = None
+    error: Optional[EventError] = None
+    raw: RawEvent = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def from_raw(cls, raw: RawEvent) -> ServerEvent:
+        """The event that a decoded JSON object describes; raises ``ProtocolError`` for fields that cannot be meant."""
+        results = raw.get("results")
+        if results is not None and not isinstance(results, dict):
+            raise ProtocolError(f"an event's results must be an object, not {_shown(results)}")
+        return cls(
+            text_of(raw, "type"),
+            text_of(raw, "text"),
+            number_of(raw, "timestamp"),
+            number_of(raw, "execution_count"),
+            number_of(raw, "execution_time"),
+            results,
+            error_of(raw),
+            raw,
+        )
+
+    def to_raw(self) -> RawEvent:
+        """The JSON object that this event stands for: what came, or, for one made by hand, its fields."""
+        if self.raw:
+            return self.raw
+        found: RawEvent = {"type": self.type}
+        for name in ("text", "timestamp", "execution_count", "execution_time", "results"):
+            value = getattr(self, name)
+            if value not in (None, ""):
+                found[name] = value
+        if self.error is not None:
+            found["error"] = {
+                "ename": self.error.name,
+                "evalue": self.error.value,
+                "traceback": self.error.traceback,
+            }
+        return found
+
+
+def text_of(raw: RawEvent, name: str) -> str:
+    """A text field; the server leaves empty ones out."""
+    value = raw.get(name)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise ProtocolError(f"an event's {name} must be text, not {_shown(value)}")
+    return value
+
+
+def number_of(raw: RawEvent, name: str) -> Optional[int]:
+    """A whole number below 2**63, or None where the server sent none."""
+    value = raw.get(name)
+    if value is None:
+        return None
+    whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
+    if not whole or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+        raise ProtocolError(f"an event's {name} must be a whole number, not {_shown(value)}")
+    return int(value)
+
+
+def error_of(raw: RawEvent) -> Optional[EventError]:
+    """The ``error`` object; ``traceback`` may be null (SQL and isolated errors)."""
+    value = raw.get("error")
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ProtocolError(f"an event's error must be an object, not {_shown(value)}")
+    lines = value.get("traceback") or []
+    if not isinstance(lines, list):
+        raise ProtocolError(f"an error's traceback must be a list, not {_shown(lines)}")
+    name, shown = value.get("ename"), value.get("evalue")
+    return EventError(
+        "" if name is None else str(name), "" if shown is None else str(shown), [str(line) for line in lines]
+    )
+
+
+def iter_events(chunks: Iterable[bytes]) -> Iterator[ServerEvent]:
+    """Yield the events of an event stream, however its bytes are cut into chunks.
+
+    Raises ``ProtocolError`` for bytes that are no event stream; what stood before them was yielded.
+    """
+    decoder = EventDecoder()
+    for chunk in chunks:
+        yield from map(ServerEvent.from_raw, decoder.feed(chunk))
+        decoder.raise_for_rest()
+    yield from map(ServerEvent.from_raw, decoder.finish())
+    decoder.raise_for_rest()
+
+
+class EventDecoder:
+    """Feed it bytes, take JSON objects; time and memory are linear in the bytes, however they are cut.
+
+    ``feed`` and ``finish`` return the events before a malformed frame; ``raise_for_rest`` then raises for it. So
+    nothing that arrived is lost to what came after it.
+    """
+
+    def __init__(self) -> None:
+        self._rest: List[bytes] = []  # the pieces of a line whose end has not come
+        self._rest_size = 0
+        self._start: Optional[bytes] = b""  # the first bytes, until it is known whether they are a BOM; then None
+        self._skip_lf = False  # the last byte was a CR, which ended its line: an LF right after it belongs to it
+        self._data: List[str] = []  # the data: lines of the SSE event being read
+        self._data_size = 0
+        self._name = ""  # its event: line
+        self._error: Optional[ProtocolError] = None
+
+    def feed(self, chunk: bytes) -> List[RawEvent]:
+        """The events that ``chunk`` completes."""
+        if self._error is not None:
+            return []
+        if self._start is not None:
+            chunk = self._without_bom(chunk)
+        if self._skip_lf and chunk:
+            self._skip_lf = False
+            if chunk[:1] == b"\n":
+                chunk = chunk[1:]
+        if b"\r" in chunk:
+            self._skip_lf = chunk[-1:] == b"\r"
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        end = chunk.rfind(b"\n") + 1
+        if not end:
+            self._keep(chunk)
+            return []
+        block = b"".join([*self._rest, chunk[:end]]) if self._rest else chunk[:end]
+        self._rest, self._rest_size = [], 0
+        self._keep(chunk[end:])
+        return self._read(block)
+
+    def finish(self) -> List[RawEvent]:
+        """The event that the end of the stream completes: a last frame may lack its terminator."""
+        if self._error is not None:
+            return []
+        block = (self._start or b"") + b"".join(self._rest)
+        self._start, self._rest, self._rest_size = None, [], 0
+        return self._read(block + b"\n\n")
+
+    def raise_for_rest(self) -> None:
+        """Raise the ``ProtocolError`` of the frame at which reading stopped, if there was one."""
+        if self._error is not None:
+            raise self._error
+
+    def _without_bom(self, chunk: bytes) -> bytes:
+        start = (self._start or b"") + chunk
+        if len(start) < 3 and b"\xef\xbb\xbf".startswith(start):
+            self._start = start
+            return b""
+        self._start = None
+        return start[3:] if start.startswith(b"\xef\xbb\xbf") else start
+
+    def _keep(self, piece: bytes) -> None:
+        if piece:
+            self._rest.append(piece)
+            self._rest_size += len(piece)
+            if self._rest_size > MAX_FRAME_BYTES:
+                self._error = _too_long()
+                self._rest = []
+
+    def _read(self, block: bytes) -> List[RawEvent]:
+        """Decode whole lines. One pass decodes the UTF-8 of all of them: no character spans a line end."""
+        text = block.decode("utf-8", "replace")
+        oversized = len(block) > MAX_FRAME_BYTES
+        lone_surrogates = "\\ud" in text or "\\uD" in text
+        events: List[RawEvent] = []
+        add, scan = events.append, _scan
+        try:
+            for line in text.split("\n"):
+                if line[:1] == "{" and not oversized and not self._data:
+                    # The common case, without a call of our own: one object, which ends where the line ends.
+                    try:
+                        event, end = scan(line, 0)
+                    except (ValueError, RecursionError, StopIteration):
+                        event, end = None, -1
+                    if end != len(line):
+                        event = _parse(line)
+                elif not line and not self._data:
+                    self._name = ""
+                    continue
+                else:
+                    event = self._read_field(line)
+                    if event is None:
+                        continue
+                add(_without_lone_surrogates(event) if lone_surrogates else event)
+        except ProtocolError as error:
+            self._error = error
+            self._rest = []
+        except RecursionError:
+            self._error = ProtocolError("an event is nested too deep")
+        return events
+
+    def _read_field(self, line: str) -> Optional[RawEvent]:
+        """Take one line that is not simply an event; return the event that it completes, if any."""
+        if len(line) > MAX_FRAME_BYTES // 4 and len(line.encode("utf-8")) > MAX_FRAME_BYTES:
+            raise _too_long()
+        if not line:
+            data, name = "\n".join(self._data), self._name
+            self._data, self._data_size, self._name = [], 0, ""
+            event = _parse(data)
+            if name and "type" not in event:
+                event["type"] = name
+            return event
+        if line.lstrip()[:1] == "{" and not self._data:
+            return _parse(line)
+        name, _, value = line.partition(":")
+        if value[:1] == " ":
+            value = value[1:]
+        if name == "data":
+            self._data.append(value)
+            self._data_size += len(value)
+            if self._data_size > MAX_FRAME_BYTES:
+                raise _too_long()
+        elif name == "event":
+            self._name = value
+        elif name not in ("", "id", "retry"):
+            raise ProtocolError(f"the event stream holds a line that is neither JSON nor an SSE field: {_shown(line)}")
+        return None
+
+
+def _whole_number(digits: str) -> int:
+    if len(digits) > _MAX_NUMBER_DIGITS:
+        raise ProtocolError(f"an event holds a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if value in (float("inf"), float("-inf")):
+        raise ProtocolError(f"an event holds a number that is out of range: {_shown(digits)}")
+    return value
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ProtocolError(f"an event holds {name}, which is not JSON")
+
+
+# The C scanner: it stops behind the value that it read, so a caller can see whether that was all.
+_decoder: Any = JSONDecoder(parse_float=_finite, parse_int=_whole_number, parse_constant=_refuse_constant)
+_careful = _decoder.scan_once
+_decoder = JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
+_plain = _decoder.scan_once
+
+
+def _scan(line: str, start: int) -> Any:
+    """A short line cannot hold a long number; only a long one pays for having each of its numbers looked at."""
+    return _plain(line, start) if len(line) < _MAX_NUMBER_DIGITS else _careful(line, start)
+
+
+def _parse(text: str) -> RawEvent:
+    """One JSON object with nothing around it but white space, or a ``ProtocolError`` that says what it is instead."""
+    body = text.strip(" \t\n")
+    try:
+        event, end = _careful(body, 0)
+    except RecursionError:
+        raise ProtocolError(f"an event is nested too deep: {_shown(text)}") from None
+    except (JSONDecodeError, StopIteration) as cause:
+        raise ProtocolError(f"the event stream holds a frame that is not JSON: {_shown(text)}") from cause
+    if end != len(body):
+        raise ProtocolError(f"the event stream holds a frame that is not one JSON object: {_shown(text)}")
+    if not isinstance(event, dict):
+        raise ProtocolError(f"the event stream holds a frame that is not an object: {_shown(text)}")
+    return event
+
+
+def _without_lone_surrogates(value: Any) -> Any:
+    """Half of an escaped pair (``\\ud800``) is no character, and no encoder takes it: it becomes U+FFFD."""
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError:
+            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return value
+    if isinstance(value, list):
+        return [_without_lone_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_lone_surrogates(key): _without_lone_surrogates(item) for key, item in value.items()}
+    return value
+
+
+def _too_long() -> ProtocolError:
+    return ProtocolError(f"the event stream holds a frame of more than {MAX_FRAME_BYTES // 2**20} MiB")
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return repr(text[:120]) + ("…" if len(text) > 120 else "")

@@ -1,0 +1,849 @@
+"""The one way to the wire: ``request`` for an answer, ``stream`` for a body as it comes.
+
+It knows connections, deadlines, retries and errors, and knows no resource. It is the only file that imports requests.
+Every request goes through ``HTTPAdapter.send``, so that mocks see all traffic. What a ``requests.Session`` works out
+anew for each call (environment, proxies, cookies, ``.netrc``) is worked out once per client and host; a session that
+the user brings is used as it is, with all of that.
+"""
+
+from __future__ import annotations
+
+import json as jsonlib
+import logging
+import os
+import select
+import threading
+import time
+import uuid
+import weakref
+from dataclasses import dataclass
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
+from urllib.parse import quote, urlencode, urlsplit
+
+import requests
+import urllib3.exceptions
+from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+from requests.utils import get_environ_proxies
+
+from . import connections
+from .chunked import Dechunker
+from .config import ConnectionConfig
+from .errors import (
+    ApiError,
+    ClosedError,
+    ConnectError,
+    InvalidArgumentError,
+    ProtocolError,
+    RequestTimeoutError,
+    SandboxError,
+    TransportError,
+    api_error_class,
+)
+from .retry import RetryPolicy
+
+logger = logging.getLogger("opensandbox_sync")
+
+#: Seconds; a connection is made, or it is not.
+CONNECT_TIMEOUT = 10.0
+_BLOCK = 64 * 1024  # larger reads fall out of the cache, and are slower
+_ERROR_BODY_BYTES = 64 * 1024
+_POOLS = 256
+_REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+
+_BEFORE_SENDING = (
+    requests.exceptions.ConnectTimeout,
+    requests.exceptions.ProxyError,
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.ConnectTimeoutError,
+)
+
+Params = Union[Mapping[str, Any], Iterable[Tuple[str, Any]], None]
+
+
+class Plane:
+    """Where calls go: a base URL and the headers that belong to it."""
+
+    def __init__(self, base_url: str, headers: Mapping[str, str]) -> None:
+        self._base_url = base_url
+        self._headers = dict(headers)
+
+    def resolve(self, deadline: Optional[float]) -> Tuple[str, Dict[str, str]]:
+        """(base URL, headers); ``deadline`` (monotonic) bounds what has to be asked for that."""
+        return self._base_url, self._headers
+
+    def forget(self) -> None:
+        """The address did not answer: look it up anew next time, where it was looked up."""
+
+
+@dataclass
+class RequestRecord:
+    """What ``on_request`` is told of one attempt; secrets are hidden."""
+
+    method: str
+    url: str
+    headers: Dict[str, str]
+    attempt: int
+
+
+@dataclass
+class ResponseRecord:
+    """What ``on_response`` is told of one attempt: the ``status_code``, or None and the ``error``; ``elapsed`` in
+    seconds.
+    """
+
+    request: RequestRecord
+    status_code: Optional[int]
+    elapsed: float
+    request_id: Optional[str]
+    error: Optional[str]
+
+
+class Answer:
+    """A whole answer: ``status``, ``headers`` (case-insensitive), ``content`` (bytes), ``request_id``."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], content: bytes, action: str) -> None:
+        self.status = status
+        self.headers = headers
+        self.content = content
+        self.request_id = headers.get("X-Request-ID")
+        self._action = action
+
+    def json(self) -> Any:
+        """The parsed body; raises ``ProtocolError`` where it is not JSON."""
+        try:
+            return jsonlib.loads(self.content.decode("utf-8"))
+        except (ValueError, RecursionError) as cause:
+            shown = self.content[:80].decode("utf-8", "replace")
+            raise ProtocolError(
+                f"could not {self._action}: the server answered {self.status} with {shown!r}, which is not JSON",
+                request_id=self.request_id,
+            ) from cause
+
+
+class Transport:
+    """Makes the calls of one client; safe to share between threads, and usable on both sides of a fork."""
+
+    def __init__(self, config: ConnectionConfig) -> None:
+        self.config = config
+        self._retry = config.retry or RetryPolicy()
+        self._verify = config.verify
+        if self._verify is None:
+            self._verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._begin()
+
+    def _begin(self) -> None:
+        """Connections for this process: a fork shares sockets with its parent, and both would read from them."""
+        self._pid = os.getpid()
+        self._connections: Any = weakref.WeakSet()
+        self._bodies: Any = weakref.WeakSet()
+        self._proxies: Dict[Tuple[str, str], Dict[str, str]] = {}
+        self._bases: Dict[str, str] = {}
+        self._adapter = None if self.config.session is not None else _Adapter(self._connections)
+
+    # -- the two ways ------------------------------------------------------------------------------------------------
+
+    def request(
+        self,
+        plane: Plane,
+        method: str,
+        path: str,
+        *,
+        action: str,
+        params: Params = None,
+        json: Any = None,
+        data: Any = None,
+        headers: Optional[Mapping[str, str]] = None,
+        timeout: Optional[float] = None,
+        connect_timeout: float = CONNECT_TIMEOUT,
+        retry: bool = True,
+    ) -> Answer:
+        """Send a request and return its whole answer, 2xx only.
+
+        ``action`` completes "could not …" in errors. ``timeout`` (seconds; default: the config's) is for all attempts
+        together.
+        """
+        deadline = time.monotonic() + (self.config.timeout_seconds if timeout is None else timeout)
+        body, kind = _encoded(json, data)
+        attempt = 0
+        while True:
+            attempt += 1
+            call = _Call(self, plane, method, path, params, headers, action, attempt)
+            try:
+                limit = connections.Limit(deadline, None)
+                response = call.send(body, kind, limit, connect_timeout)
+                try:
+                    content = call.guard(lambda r=response: r.raw.read(decode_content=True))  # type: ignore[misc]
+                finally:
+                    response.raw.release_conn()
+                answer = Answer(response.status_code, response.headers, content, action)
+                if 200 <= answer.status < 300:
+                    return answer
+                raise call.refused(answer)
+            except (ApiError, TransportError) as error:
+                wait = self._wait_before_retry(error, method, attempt) if retry else None
+                if wait is None or time.monotonic() + wait >= deadline:
+                    raise
+                logger.debug(
+                    "%s %s failed (%s); attempt %d in %.2f s",
+                    method,
+                    call.shown,
+                    error.code,
+                    attempt + 1,
+                    wait,
+                )
+            self.sleep(wait)
+
+    def stream(
+        self,
+        plane: Plane,
+        method: str,
+        path: str,
+        *,
+        action: str,
+        params: Params = None,
+        json: Any = None,
+        headers: Optional[Mapping[str, str]] = None,
+        idle: Optional[float] = None,
+        deadline: Optional[float] = None,
+        linger: float = 0.0,
+    ) -> Body:
+        """Send a request and return its body as it comes; only a 2xx has one.
+
+        ``idle`` is the longest silence (seconds), ``deadline`` a monotonic time for the whole. ``linger``: see
+        ``connections.Limit``. A request that left is not repeated.
+        """
+        body, kind = _encoded(json, None)
+        attempt = 0
+        while True:
+            attempt += 1
+            call = _Call(self, plane, method, path, params, headers, action, attempt)
+            limit = connections.Limit(deadline, idle)
+            limit.linger = linger
+            try:
+                response = call.send(body, kind, limit, CONNECT_TIMEOUT)
+                if 200 <= response.status_code < 300:
+                    return Body(self, call, response, limit)
+                limit.deadline = time.monotonic() + 5.0
+                try:
+                    content = call.guard(lambda r=response: r.raw.read(_ERROR_BODY_BYTES, decode_content=True))  # type: ignore[misc]
+                finally:
+                    response.raw.close()
+                raise call.refused(Answer(response.status_code, response.headers, content, action))
+            except (ApiError, ConnectError) as error:
+                wait = self._wait_before_retry(error, method, attempt)
+                if wait is None or (deadline is not None and time.monotonic() + wait >= deadline):
+                    raise
+            self.sleep(wait)
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    def sleep(self, seconds: float) -> None:
+        """Wait; a ``close()`` in another thread ends the wait with ``ClosedError``."""
+        if self._closed.wait(seconds):
+            raise ClosedError("the client was closed while a call waited")
+
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    def close(self) -> None:
+        """End all calls, also those of other threads, and close all connections but a user's session."""
+        with self._lock:
+            self._closed.set()
+            if self._pid != os.getpid():
+                return  # the parent's connections are the parent's to close
+            for body in list(self._bodies):
+                body.end()
+            for connection in list(self._connections):
+                connection.end()
+            if self._adapter is not None:
+                self._adapter.close()
+
+    def forget(self, base_url: str) -> None:
+        """Close the idle connections to an address that is gone."""
+        url = urlsplit(base_url)
+        with self._lock:
+            for connection in list(self._connections):
+                if connection.is_idle and (connection.host, connection.port) == (url.hostname, url.port):
+                    connection.close()
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    def adapter(self) -> Optional[HTTPAdapter]:
+        """This process's adapter; None where a user's session is used."""
+        if self._closed.is_set():
+            raise ClosedError("the client is closed; make a new SandboxClient")
+        if self._pid != os.getpid():
+            with self._lock:
+                if self._pid != os.getpid():
+                    self._begin()
+        return self._adapter
+
+    def normalised(self, base_url: str) -> str:
+        """``base_url`` as requests would send it (international host names in ASCII); worked out once."""
+        known = self._bases.get(base_url)
+        if known is None:
+            prepared = requests.PreparedRequest()
+            try:
+                prepared.prepare_url(base_url, None)
+            except requests.exceptions.RequestException as cause:
+                raise InvalidArgumentError(
+                    f"{without_secrets(base_url)!r} is no address to connect to: {cause}"
+                ) from cause
+            known = self._bases[base_url] = (prepared.url or "").rstrip("/")
+        return known
+
+    def proxies(self, url: str) -> Dict[str, str]:
+        """The environment's proxies for ``url``; none for loopback. Worked out once per host."""
+        parts = urlsplit(url)
+        key = (parts.scheme, parts.hostname or "")
+        found = self._proxies.get(key)
+        if found is None:
+            loopback = key[1] in _LOOPBACK or key[1].startswith("127.")
+            found = self._proxies[key] = {} if loopback else dict(get_environ_proxies(url, no_proxy=None))
+        return found
+
+    def _wait_before_retry(self, error: SandboxError, method: str, attempt: int) -> Optional[float]:
+        if isinstance(error, RequestTimeoutError):
+            return None  # the one deadline of all attempts has passed
+        api = error if isinstance(error, ApiError) else None
+        return self._retry.delay(
+            attempt,
+            repeatable=method in _REPEATABLE,
+            status=api.status_code if api else None,
+            retry_after=api.retry_after if api else None,
+            unsent=isinstance(error, ConnectError),
+        )
+
+
+class _Call:
+    """One attempt: builds the request, sends it, and turns whatever goes wrong into an error of ours."""
+
+    def __init__(
+        self,
+        transport: Transport,
+        plane: Plane,
+        method: str,
+        path: str,
+        params: Params,
+        headers: Optional[Mapping[str, str]],
+        action: str,
+        attempt: int,
+    ) -> None:
+        self.transport = transport
+        self.plane = plane
+        self.method = method
+        self.path = path
+        self.params = params
+        self.headers = headers
+        self.action = action
+        self.attempt = attempt
+        self.url = ""
+        self.request_id: Optional[str] = None
+        self._limit: Optional[connections.Limit] = None
+
+    @property
+    def shown(self) -> str:
+        """The URL as it may be shown: without user information and without its query."""
+        return without_secrets(self.url)
+
+    def send(
+        self, body: Any, kind: Optional[str], limit: connections.Limit, connect_timeout: float
+    ) -> requests.Response:
+        transport = self.transport
+        adapter = transport.adapter()
+        base, plane_headers = self.plane.resolve(limit.deadline)
+        self.url = transport.normalised(base) + self.path
+        if self.params:
+            query = urlencode(_pairs(self.params), quote_via=quote)
+            self.url += "?" + query if query else ""
+        headers: Any = CaseInsensitiveDict(plane_headers)
+        headers["Accept-Encoding"] = "identity"  # a compressing proxy would hold events back
+        headers.setdefault("Accept", "application/json")
+        if kind:
+            headers["Content-Type"] = kind
+        if body is not None and hasattr(body, "__len__"):
+            headers["Content-Length"] = str(len(body))
+        elif body is None and self.method in ("POST", "PUT", "PATCH"):
+            headers["Content-Length"] = "0"
+        headers.update(self.headers or {})
+        self.request_id = headers.get("X-Request-ID")
+        self._limit = limit
+        limit.once = self.method not in _REPEATABLE
+        record = self._tell_request(headers)
+        started = time.monotonic()
+        response: Optional[requests.Response] = None
+        failure: Optional[SandboxError] = None
+        try:
+            response = sent = self.guard(lambda: self._send(adapter, headers, body, limit, connect_timeout))
+            self.request_id = sent.headers.get("X-Request-ID") or self.request_id
+            return sent  # type: ignore[no-any-return]
+        except SandboxError as error:
+            failure = error
+            if isinstance(error, ConnectError):
+                self.plane.forget()
+            raise
+        finally:
+            self._tell_response(record, response, failure, time.monotonic() - started)
+
+    def _send(
+        self,
+        adapter: Optional[HTTPAdapter],
+        headers: Any,
+        body: Any,
+        limit: connections.Limit,
+        connect_timeout: float,
+    ) -> requests.Response:
+        wait = limit.wait()
+        timeout = (connect_timeout if wait is None else min(connect_timeout, wait), wait)
+        if adapter is None:
+            return self._send_with_session(headers, body, timeout)
+        prepared = requests.PreparedRequest()
+        prepared.method, prepared.url, prepared.headers, prepared.body = self.method, self.url, headers, body
+        prepared.hooks = {"response": []}
+        proxies, config = self.transport.proxies(self.url), self.transport.config
+        connections.current.limit = limit
+        try:
+            return adapter.send(prepared, True, timeout, self.transport._verify, config.cert, proxies)  # type: ignore[arg-type]
+        finally:
+            connections.current.limit = None
+
+    def _send_with_session(self, headers: Any, body: Any, timeout: Any) -> requests.Response:
+        session, config = self.transport.config.session, self.transport.config
+        assert session is not None
+        # A callable auth that adds nothing keeps .netrc from replacing an Authorization header of ours.
+        auth = session.auth or (lambda request: request)
+        prepared = session.prepare_request(
+            requests.Request(self.method, self.url, headers=headers, data=body, auth=auth)
+        )
+        if body is not None and not isinstance(body, bytes):
+            prepared.body = body
+        proxies = {"no_proxy": "*"} if not self.transport.proxies(self.url) and not session.proxies else {}
+        settings = session.merge_environment_settings(prepared.url, proxies, True, config.verify, config.cert)
+        if proxies:
+            settings["proxies"] = {}
+        return session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+
+    # -- errors --------------------------------------------------------------------------------------------------------
+
+    def guard(self, act: Callable[[], Any]) -> Any:
+        """Do ``act``; what requests, urllib3 and the socket raise becomes an error of ours, with the original as its
+        cause.
+        """
+        try:
+            return act()
+        except SandboxError:
+            raise
+        except (
+            requests.exceptions.RequestException,
+            urllib3.exceptions.HTTPError,
+            OSError,
+            ValueError,
+        ) as cause:
+            raise self.failed(cause) from cause
+        except AttributeError as cause:
+            # close() in another thread takes the socket from under http.client, which then finds None.
+            if self.transport.closed:
+                raise self.failed(cause) from cause
+            raise
+
+    def failed(self, cause: BaseException) -> SandboxError:
+        """The error for a call that got no whole answer."""
+        if self.transport.closed:
+            return ClosedError(
+                f"could not {self.action}: the client was closed during the call", request_id=self.request_id
+            )
+        chain = _chain(cause)
+        where = f"{self.method} {self.shown}"
+        if isinstance(cause, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)):
+            return InvalidArgumentError(f"could not {self.action}: {where} cannot be sent: {_last(chain)}")
+        if self._is_unsent(chain):
+            return ConnectError(
+                f"could not {self.action}: no connection to {_authority(self.url)}: {_reason(chain)}"
+                + self._hint(chain),
+                request_id=self.request_id,
+            )
+        if any(
+            isinstance(e, (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)) for e in chain
+        ) or any(type(e).__name__ == "timeout" for e in chain):
+            return RequestTimeoutError(
+                f"could not {self.action}: no whole answer to {where} in time", request_id=self.request_id
+            )
+        return TransportError(
+            f"could not {self.action}: the connection to {_authority(self.url)} broke during {where}: {_reason(chain)}",
+            request_id=self.request_id,
+        )
+
+    def _is_unsent(self, chain: List[BaseException]) -> bool:
+        if isinstance(chain[0], requests.exceptions.ReadTimeout):
+            return False
+        if self.transport.config.session is None:
+            return self._limit is not None and not self._limit.sent
+        # Another's connections do not say whether they sent; these are raised before they do. (To urllib3 1.26 a
+        # refused connection is a kind of timeout.)
+        return any(isinstance(error, _BEFORE_SENDING) for error in chain)
+
+    def _hint(self, chain: List[BaseException]) -> str:
+        config = self.transport.config
+        if _authority(self.url) != config.authority:
+            if config.use_server_proxy is False:
+                return "; if the sandbox cannot be reached from here, set use_server_proxy=True or 'auto'"
+            return ""
+        if any(isinstance(e, (requests.exceptions.SSLError, urllib3.exceptions.SSLError)) for e in chain):
+            return "; verify= takes the path of your CA bundle"
+        return (
+            "; is the server running, and is domain= (or $OPEN_SANDBOX_DOMAIN) right? "
+            "`python -m opensandbox_sync.local` starts the embedded one"
+        )
+
+    def refused(self, answer: Answer) -> ApiError:
+        """The error for an answer that is not a 2xx."""
+        body = answer.content[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
+        code, message = error_of_body(body)
+        status = answer.status
+        text = f"could not {self.action}: the server answered {status}"
+        if 300 <= status < 400:
+            where = without_secrets(answer.headers.get("Location", "nowhere"))
+            text += f", a redirect to {where}; redirects are not followed: set domain= to the final address"
+        else:
+            text += (f" {code}" if code else "") + (f": {message}" if message else "")
+        if status == 401:
+            text += " (api_key=, or $OPEN_SANDBOX_API_KEY, is what the server checks)"
+        request_id = answer.request_id or self.request_id
+        text += f" [{self.method} {self.shown}" + (f", request id {request_id}]" if request_id else "]")
+        kind = api_error_class(status)
+        return kind(
+            text,
+            code=code,
+            request_id=request_id,
+            status_code=status,
+            body=body,
+            retry_after=_retry_after(answer.headers),
+        )
+
+    # -- what users can watch
+    # --------------------------------------------------------------------------------------------
+
+    def _tell_request(self, headers: Mapping[str, str]) -> Optional[RequestRecord]:
+        config = self.transport.config
+        if config.on_request is None and config.on_response is None and not logger.isEnabledFor(logging.DEBUG):
+            return None
+        record = RequestRecord(self.method, self.shown, _hidden(headers), self.attempt)
+        logger.debug("%s %s (attempt %d)", self.method, record.url, self.attempt)
+        if config.on_request is not None:
+            config.on_request(record)
+        return record
+
+    def _tell_response(
+        self,
+        record: Optional[RequestRecord],
+        response: Optional[requests.Response],
+        failure: Optional[SandboxError],
+        elapsed: float,
+    ) -> None:
+        if record is None:
+            return
+        status = response.status_code if response is not None else None
+        logger.debug("%s %s: %s after %.3f s", self.method, record.url, status or "no answer", elapsed)
+        hook = self.transport.config.on_response
+        if hook is not None:
+            hook(ResponseRecord(record, status, elapsed, self.request_id, str(failure) if failure else None))
+
+
+class Body:
+    """The body of one answer, as it comes. ``read`` gives what is there; ``b""`` is its end."""
+
+    def __init__(
+        self, transport: Transport, call: _Call, response: requests.Response, limit: connections.Limit
+    ) -> None:
+        self.headers: Mapping[str, str] = response.headers
+        self.status = response.status_code
+        self.request_id = call.request_id
+        self.limit = limit
+        #: A Ctrl-C came before the answer's first byte; whoever reads must raise it, when the command is interrupted.
+        self.interrupted = limit.interrupted
+        self._transport = transport
+        self._call = call
+        self._response = response
+        self._ended = False
+        self._closed = False
+        plain = response.headers.get("Content-Encoding", "identity").lower() == "identity"
+        self._answer = connections.limited_answer(response.raw) if plain else None
+        self._chunks = Dechunker() if self._answer is not None and self._answer.chunked else None
+        self._left = self._answer.length if self._answer is not None else None
+        self._generic = None if self._answer is not None else _generic_blocks(response.raw)
+        transport._bodies.add(self)
+
+    def read(self) -> bytes:
+        """The next bytes, without waiting for more than are there; ``b""`` once the body is whole.
+
+        Raises ``TransportError`` for one that was cut, ``RequestTimeoutError`` for silence, ``ClosedError`` after
+        ``close``.
+        """
+        while not self._ended:
+            try:
+                block: bytes = self._call.guard(self._read_block)
+            except SandboxError:
+                if not self._closed:
+                    raise
+                block = b""
+            if self._closed:
+                raise ClosedError(f"could not {self._call.action}: it was closed during the call")
+            if block:
+                return block
+        return b""
+
+    def _read_block(self) -> bytes:
+        if self._generic is not None:
+            block = next(self._generic, b"")
+            if not block:
+                self._finish(whole=True)
+            return block
+        answer = self._answer
+        assert answer is not None
+        if self._chunks is None:
+            block = (
+                answer.fp.read1(_BLOCK if self._left is None else min(self._left, _BLOCK)) if self._left != 0 else b""
+            )
+            if self._left is not None:
+                self._left -= len(block)
+                if not block and self._left:
+                    raise TransportError(f"the body ended {self._left} bytes short")
+            if not block or self._left == 0:
+                self._finish(whole=self._left == 0)
+            return block
+        data = answer.fp.read1(_BLOCK)
+        if not data:
+            raise TransportError("the body was cut before its final chunk")
+        block = self._chunks.feed(data)
+        if self._chunks.done:
+            self._finish(whole=not self._chunks.excess)
+        return block
+
+    def finish_within(self, seconds: float) -> bytes:
+        """What more comes within ``seconds``; if that is the body's end, the connection is kept for the next call.
+
+        Nothing that goes wrong here matters to the caller, who has what it wants.
+        """
+        found = []
+        try:
+            answer = self._answer
+            if answer is not None:
+                deadline = time.monotonic() + seconds
+                while not self._ended:
+                    raw: Any = answer.fp.raw
+                    sock = raw.sock
+                    buffered = answer.fp.peek(1) if getattr(sock, "pending", int)() else b""
+                    if not buffered and not _readable(sock, max(0.0, deadline - time.monotonic())):
+                        break
+                    found.append(self._read_block())
+        except Exception as error:
+            logger.debug("after the result: %s", type(error).__name__)
+        self.close()
+        return b"".join(found)
+
+    def end(self) -> None:
+        """Wake the thread that reads, from another one."""
+        self._closed = True
+        connection: Any = getattr(self._response.raw, "connection", None)
+        if hasattr(connection, "end"):
+            connection.end()
+        elif hasattr(self._response.raw, "shutdown"):
+            try:
+                self._response.raw.shutdown()
+            except Exception:
+                pass  # nothing is being read
+
+    def close(self) -> None:
+        """Give the connection up, or back where the body is whole; idempotent."""
+        if not self._closed:
+            self._closed = True
+            if not self._ended:
+                self._finish(whole=False)
+
+    def _finish(self, *, whole: bool) -> None:
+        self._ended = True
+        raw = self._response.raw
+        if whole and self._answer is not None:
+            self._answer.close()
+            raw.release_conn()
+        else:
+            raw.close()
+            raw.release_conn()
+
+
+class _Adapter(HTTPAdapter):
+    """requests' adapter over connections of ours."""
+
+    def __init__(self, registry: Any) -> None:
+        self._pool_classes = connections.connection_pools(registry)
+        super().__init__(pool_connections=_POOLS, pool_maxsize=_POOLS, max_retries=0)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pool_classes
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = self._pool_classes
+        return manager
+
+    def build_response(self, req: Any, resp: Any) -> requests.Response:
+        """The response without what nobody here reads: cookies are not kept, and no encoding is guessed."""
+        response = requests.Response()
+        response.status_code = resp.status
+        response.headers = CaseInsensitiveDict(resp.headers)
+        response.raw = resp
+        response.reason = resp.reason
+        response.url = req.url
+        response.request = req
+        return response
+
+
+def _generic_blocks(raw: Any) -> Iterator[bytes]:
+    """The body through public calls of urllib3 alone: for sessions of users, mocks, and compressed answers."""
+    if getattr(raw, "chunked", False) or not hasattr(raw, "read1"):
+        # Not chunked and no read1 (urllib3 1.26): byte by byte is slow, but a larger read would wait for its last byte.
+        size = _BLOCK if getattr(raw, "chunked", False) else 1
+        yield from raw.stream(size, decode_content=True)
+        return
+    while True:
+        block = raw.read1(_BLOCK, decode_content=True)
+        if not block:
+            return
+        yield block
+
+
+def _readable(sock: Any, seconds: float) -> bool:
+    if hasattr(select, "poll"):
+        poll = select.poll()  # select() cannot take descriptors from 1024 up
+        poll.register(sock, select.POLLIN)
+        return bool(poll.poll(seconds * 1000))
+    return bool(select.select([sock], [], [], seconds)[0])
+
+
+def _encoded(json: Any, data: Any) -> Tuple[Any, Optional[str]]:
+    if json is None:
+        return data, None
+    try:
+        return jsonlib.dumps(json, allow_nan=False).encode("utf-8"), "application/json"
+    except (TypeError, ValueError, RecursionError) as cause:
+        raise InvalidArgumentError(f"an argument cannot be sent as JSON: {cause}") from cause
+
+
+def _pairs(params: Params) -> List[Tuple[str, Any]]:
+    items = params.items() if isinstance(params, Mapping) else params or ()
+    return [(key, value) for key, value in items if value is not None]
+
+
+def without_secrets(url: str) -> str:
+    """``url`` without user information, query and fragment: those may hold keys and signatures."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1], query="", fragment="").geturl()
+
+
+def new_request_id() -> str:
+    return uuid.uuid4().hex
+
+
+_SHOWN_HEADERS = frozenset(
+    {"accept", "accept-encoding", "content-length", "content-type", "range", "user-agent", "x-request-id"}
+)
+
+
+def _hidden(headers: Mapping[str, str]) -> Dict[str, str]:
+    # Any header of a user or an endpoint may be a token: only the known harmless ones are shown.
+    return {k: v if k.lower() in _SHOWN_HEADERS else "***" for k, v in headers.items()}
+
+
+def error_of_body(body: str) -> Tuple[Optional[str], str]:
+    """(code, message) of an error body in any of its shapes.
+
+    ``{code,message}``; ``{"error": …}`` (the daemon's 401); ``{"detail": …}`` (unknown routes, validation, proxies);
+    text; HTML; nothing.
+    """
+    try:
+        data = jsonlib.loads(body)
+    except (ValueError, RecursionError):
+        text = body.strip()
+        if text[:1] == "<":
+            return None, "an HTML page, so something other than the server (a proxy?) answered"
+        return None, text[:512]
+    for key in ("detail", "error"):
+        inner = data.get(key) if isinstance(data, dict) else None
+        if isinstance(inner, list):
+            return None, "; ".join(_validation(item) for item in inner)[:512]
+        if isinstance(inner, dict):
+            data = inner
+        elif isinstance(inner, str):
+            return _text(data.get("code")), inner[:512]
+    if isinstance(data, dict):
+        return _text(data.get("code")), str(data.get("message") or "")[:2048]
+    return None, str(data)[:512]
+
+
+def _text(value: Any) -> Optional[str]:
+    return value if isinstance(value, str) and value else None
+
+
+def _validation(item: Any) -> str:
+    # {"loc": ["body", "timeout"], "msg": …}; its "input" is left out: it repeats what was sent, secrets included.
+    if not isinstance(item, dict):
+        return str(item)
+    where = ".".join(str(part) for part in item.get("loc") or ())
+    return f"{where}: {item.get('msg')}" if where else str(item.get("msg"))
+
+
+def _retry_after(headers: Mapping[str, str]) -> Optional[float]:
+    """Seconds from a Retry-After header, as a number or an HTTP date; None where there is none that makes sense."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit() and len(value) < 10:
+        return float(value)
+    if not value:
+        return None
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _chain(error: BaseException) -> List[BaseException]:
+    """``error`` and all that it wraps: requests and urllib3 hide the cause in arguments and ``reason``."""
+    found: List[BaseException] = []
+    todo = [error]
+    while todo:
+        item = todo.pop(0)
+        if item in found:
+            continue
+        found.append(item)
+        todo.extend(
+            a for a in (*item.args, getattr(item, "reason", None), item.__cause__) if isinstance(a, BaseException)
+        )
+    return found
+
+
+def _last(chain: List[BaseException]) -> str:
+    return str(chain[-1]) or type(chain[-1]).__name__
+
+
+def _reason(chain: List[BaseException]) -> str:
+    """The innermost cause in words. urllib3's own texts name the URL, with its query: they are not repeated."""
+    for error in reversed(chain):
+        if isinstance(error, OSError) and error.strerror:
+            return error.strerror
+    inner = chain[-1]
+    if isinstance(inner, urllib3.exceptions.ConnectTimeoutError):
+        return "timed out"
+    if isinstance(inner, urllib3.exceptions.NewConnectionError):
+        return str(inner).rsplit(": ", 1)[-1]
+    return (str(inner.args[0]) if inner.args and isinstance(inner.args[0], str) else "") or type(inner).__name__
+
+
+def _authority(url: str) -> str:
+    return urlsplit(url).netloc.rsplit("@", 1)[-1]
