@@ -1,7 +1,7 @@
 """JSON <-> dataclass, once, for every model.
 
-A field's name on the wire is its camelCase name, in a ``SnakeCaseModel`` its own, or what its ``wire`` metadata says. What the server leaves out or
-sends as null takes the field's default; a key that no field knows stays in ``raw``, where the model has one.
+A field's name on the wire is its camelCase name, in a ``SnakeCaseModel`` its own, or what its ``wire`` metadata
+says. What the server leaves out or sends as null takes the field's default; a key that no field knows stays in ``raw``, where the model has one.
 """
 
 from __future__ import annotations

@@ -392,11 +392,11 @@ def command_body(
         body["envs"] = dict(env)
     if timeout is not None:
         body["timeout"] = milliseconds("timeout", timeout)
-    for name, value in (("uid", uid), ("gid", gid)):
-        if value is not None:
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MAX_ID:
-                raise InvalidArgumentError(f"{name} must be a whole number from 0 to {_MAX_ID}, not {value!r}")
-            body[name] = value
+    for name, number in (("uid", uid), ("gid", gid)):
+        if number is not None:
+            if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _MAX_ID:
+                raise InvalidArgumentError(f"{name} must be a whole number from 0 to {_MAX_ID}, not {number!r}")
+            body[name] = number
     if gid is not None and uid is None:
         raise InvalidArgumentError("gid needs uid: the daemon sets both or neither")
     return body
