@@ -82,7 +82,8 @@ class LocalServer:
         try:
             listening = socket.create_server(("127.0.0.1", self._port), backlog=128)
         except OSError as error:
-            raise LocalServerError(f"cannot listen on 127.0.0.1:{self._port}: {error.strerror}") from error
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise LocalServerError(f"cannot listen on 127.0.0.1:{self._port}: {why}") from error
         with listening:
             settings = {
                 "fd": listening.fileno(),

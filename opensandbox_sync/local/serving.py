@@ -10,10 +10,11 @@ import sys
 import threading
 from typing import Any, Callable, Iterable
 
-from cheroot import wsgi
+from cheroot import makefile, server, wsgi
 
 logger = logging.getLogger("opensandbox_sync.local")
 
+CLIENT_SOCKET = "client.socket"
 WsgiApp = Callable[[Any, Any], Iterable[bytes]]
 
 
@@ -66,15 +67,29 @@ class _GrowingPool:
                 logger.debug("a connection could not be put back", exc_info=True)
 
 
+class _Connection(server.HTTPConnection):
+    def __init__(self, owner: Any, sock: socket.socket, make: Any = makefile.MakeFile) -> None:
+        super().__init__(owner, sock, make)
+        sock.settimeout(None)  # a stream is not cut because its reader pauses
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # not every kernel lets it be inherited
+
+
+class _Gateway(wsgi.Gateway_10):
+    def get_environ(self) -> Any:
+        """Adds the client's socket: it shows, while nothing is written, that nobody is there any more."""
+        return {**super().get_environ(), CLIENT_SOCKET: self.req.conn.socket}
+
+
 class Server(wsgi.Server):
     """`Server(socket, app).start()` serves until the process ends: keep-alive, each chunk flushed."""
 
+    ConnectionClass = _Connection
     keep_alive_conn_limit = None  # type: ignore[assignment]  # any number
 
     def __init__(self, listening: socket.socket, app: WsgiApp) -> None:
-        # The timeout is also the longest that a client may leave a streamed answer unread.
         address = listening.getsockname()[:2]
         super().__init__(address, app, server_name="opensandbox-sync", request_queue_size=128, timeout=300)
+        self.gateway = _Gateway
         self._listening = listening
         self.requests = _GrowingPool(self)
 
@@ -88,7 +103,6 @@ class Server(wsgi.Server):
                 os.environ["LISTEN_PID"] = listen_pid
 
     def bind(self, family: int, type: int, proto: int = 0) -> socket.socket:
-        self._listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
         self.socket = self._listening
         return self._listening
 

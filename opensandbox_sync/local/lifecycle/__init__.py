@@ -26,6 +26,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
     base = Path(tempfile.mkdtemp(prefix="opensandbox-"))
+    if os.geteuid() == 0:
+        base.chmod(0o711)  # for commands that run as other users
     try:
         close = _serve(settings, base, ended)
     except Exception as error:

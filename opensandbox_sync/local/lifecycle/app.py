@@ -14,7 +14,7 @@ from ..egress.sidecar import AUTH_HEADER, Sidecar
 from . import guard
 from .errors import ApiError, DetailError
 from .proxy import EGRESS_PORT, ROUTE, Proxy, drain
-from .routes import VERSION, Routes, answer_json, no_sidecar, relay
+from .routes import VERSION, Routes, answer_json, no_sidecar, nothing, relay
 from .sandboxes import Registry
 from .snapshots import SnapshotStore
 
@@ -102,7 +102,7 @@ def _flask(routes: Routes) -> Flask:
     app.register_blueprint(api, name="v1", url_prefix="/v1")
     app.add_url_rule("/health", "health", lambda: answer_json({"status": "healthy"}))
     app.add_url_rule("/version", "version", lambda: answer_json({"version": VERSION}))
-    app.add_url_rule("/v1/metrics/events", "metrics", lambda: Response(status=204), methods=["POST"])
+    app.add_url_rule("/v1/metrics/events", "metrics", lambda: nothing(204), methods=["POST"])
     verbs = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     app.add_url_rule("/egress/<sandbox_id>/<path:path>", "egress", routes.sidecar, methods=verbs)
 

@@ -80,8 +80,7 @@ def _fields_go_together(request: Dict[str, Any]) -> None:
     env = request.get("env") or {}
     if "OPENSANDBOX_LIFECYCLE" in env:
         raise Invalid(
-            "Environment variable 'OPENSANDBOX_LIFECYCLE' is reserved. Use the lifecycle request field "
-            "instead."
+            "Environment variable 'OPENSANDBOX_LIFECYCLE' is reserved. Use the lifecycle request field instead."
         )
     if "templateId" in given:
         _template_stands_alone(given)
@@ -170,8 +169,7 @@ def check_extensions(extensions: Mapping[str, str]) -> None:
     prefix = f'Invalid extensions["{name}"]: '
     if not value.strip():
         raise invalid_parameter(
-            prefix
-            + "empty value; omit the key to disable renew-on-access, or use an integer between 300 and "
+            prefix + "empty value; omit the key to disable renew-on-access, or use an integer between 300 and "
             "86400 seconds."
         )
     try:
@@ -182,8 +180,7 @@ def check_extensions(extensions: Mapping[str, str]) -> None:
         ) from None
     if not 300 <= seconds <= 86400:
         raise invalid_parameter(
-            prefix
-            + f"must be between 300 and 86400 seconds (5 minutes to 24 hours inclusive), got {seconds}."
+            prefix + f"must be between 300 and 86400 seconds (5 minutes to 24 hours inclusive), got {seconds}."
         )
 
 
@@ -255,9 +252,7 @@ def _check_limits(limits: Mapping[str, str]) -> None:
         if key in limits and not is_valid(limits[key]):
             value = limits[key]
             shown = repr(value[:80]) + (f"... ({len(value)} characters)" if len(value) > 80 else "")
-            raise invalid_parameter(
-                f"Invalid resourceLimits.{key}: {shown}; must resolve to a positive {what}"
-            )
+            raise invalid_parameter(f"Invalid resourceLimits.{key}: {shown}; must resolve to a positive {what}")
 
 
 def _is_memory(value: str) -> bool:

@@ -35,9 +35,12 @@ def make_directory(directory: Path, copy_of: Optional[Path] = None) -> None:
     """Makes the sandbox's places: empty ones, or those of a snapshot."""
     if copy_of is not None:
         copy_tree(copy_of, directory)
-    directory.mkdir(mode=0o700, exist_ok=True)
+    directory.mkdir(exist_ok=True)
     for place in _PLACES:
-        (directory / place).mkdir(mode=0o700, exist_ok=True)
+        (directory / place).mkdir(exist_ok=True)
+    if os.geteuid() == 0:  # commands may then run as other users, who must reach their own places
+        directory.chmod(0o755)
+        (directory / "tmp").chmod(0o1777)
 
 
 def copy_tree(source: Path, target: Path) -> None:
@@ -64,9 +67,7 @@ def remove_tree(directory: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def start(
-    sandbox_id: str, directory: Path, env: Mapping[str, str], entrypoint: Optional[List[str]]
-) -> Daemon:
+def start(sandbox_id: str, directory: Path, env: Mapping[str, str], entrypoint: Optional[List[str]]) -> Daemon:
     """Starts the daemon on a socket that already listens, so the sandbox can be reached at once.
 
     Raises OSError, or ValueError for a variable that no environment can hold.

@@ -11,7 +11,7 @@ import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 from urllib.parse import quote
 
-from ..serving import AbortedError
+from ..serving import CLIENT_SOCKET, AbortedError
 from .errors import ApiError, DetailError
 from .sandboxes import Registry, Sandbox
 
@@ -77,7 +77,7 @@ class _Connections:
         for entry in idle:
             if entry is not last and entry not in usable:
                 entry[1].close()
-        if last is not None and not select.select([last[1].sock], [], [], 0)[0]:
+        if last is not None and not _readable([last[1].sock], 0):
             return last[1]
         if last is not None:  # readable while idle: it was closed
             last[1].close()
@@ -114,7 +114,8 @@ class Proxy:
         port = int(found["port"])
         connection = self._connections.take(sandbox.port if port == EXECD_PORT else port)
         try:
-            response = _exchange(connection, found, environ)
+            backend = _send_request(connection, found, environ)
+            response = connection.getresponse()
         except ConnectionRefusedError as error:
             connection.close()
             message = f"Could not connect to the backend sandbox 127.0.0.1:{port}: {error}"
@@ -126,21 +127,26 @@ class Proxy:
         except (OSError, http.client.HTTPException) as error:
             connection.close()
             message = (
-                f"The backend sandbox 127.0.0.1:{port} dropped the connection or sent an invalid response: "
-                f"{error}"
+                f"The backend sandbox 127.0.0.1:{port} dropped the connection or sent an invalid response: {error}"
             )
             raise ApiError(502, "BACKEND_RESPONSE_FAILED", message) from error
         start(f"{response.status} {response.reason}", _returned_headers(response, found["prefix"]))
-        return self._body(connection, response)
+        return self._body(connection, response, backend, environ[CLIENT_SOCKET])
 
     def _body(
-        self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse
+        self,
+        connection: http.client.HTTPConnection,
+        response: http.client.HTTPResponse,
+        backend: socket.socket,
+        client: socket.socket,
     ) -> Iterator[bytes]:
         reusable = False
         left: Optional[int] = None if response.chunked else response.length
         try:
             # The length is counted here: read1 of Python 3.8 does not, and none sees that a body is cut.
             while left is None or left > 0:
+                if left is None and not _await_piece(backend, response, client):
+                    raise AbortedError("the client has gone")
                 piece = response.read1(_PIECE if left is None else min(_PIECE, left))
                 if not piece:
                     break
@@ -160,9 +166,34 @@ class Proxy:
                 connection.close()
 
 
-def _exchange(
-    connection: http.client.HTTPConnection, found: re.Match[str], environ: Environ
-) -> http.client.HTTPResponse:
+def _await_piece(backend: socket.socket, response: http.client.HTTPResponse, client: socket.socket) -> bool:
+    """Waits for more of a stream; returns False as soon as its reader has gone: what runs there may be ended."""
+    if response.fp is None:
+        return True
+    backend.settimeout(0)
+    buffered = response.fp.peek(1)
+    backend.settimeout(_TIMEOUT_SECONDS)
+    watched = [backend, client]
+    while not buffered:
+        ready = _readable(watched, _TIMEOUT_SECONDS)
+        if backend in ready or not ready:
+            break  # also when the time is up: the read then says so
+        if not client.recv(1, socket.MSG_PEEK):
+            return False
+        watched = [backend]  # the client has sent its next request already
+    return True
+
+
+def _readable(sockets: List[socket.socket], seconds: float) -> List[socket.socket]:
+    poll = select.poll()  # not select(): descriptors may be above 1024
+    for sock in sockets:
+        poll.register(sock, select.POLLIN)
+    found = {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
+    return [sock for sock in sockets if sock.fileno() in found]
+
+
+def _send_request(connection: http.client.HTTPConnection, found: re.Match[str], environ: Environ) -> socket.socket:
+    """Sends the request with its body; returns the backend's socket, which the connection may forget later."""
     target = found["path"] or "/"
     if found["query"] is not None:
         target += "?" + found["query"]
@@ -183,7 +214,8 @@ def _exchange(
             pass  # it may have answered before it had read everything
     else:
         connection.endheaders()
-    return connection.getresponse()
+    backend: socket.socket = connection.sock
+    return backend
 
 
 def _content_length(environ: Environ) -> Tuple[str, str]:

@@ -48,6 +48,12 @@ def answer_json(value: Any, status: int = 200, **headers: str) -> Response:
     return Response(body, status, headers, content_type="application/json")
 
 
+def nothing(status: int) -> Response:
+    answer = Response(status=status)
+    del answer.headers["Content-Type"]
+    return answer
+
+
 def relay(answer: Answer) -> Response:
     return Response(answer.body, answer.status, answer.headers)
 
@@ -191,7 +197,7 @@ class Routes:
 
     def kill(self, sandbox_id: str) -> Response:
         self._registry.kill(sandbox_id)
-        return Response(status=204)
+        return nothing(204)
 
     def patch_metadata(self, sandbox_id: str) -> Response:
         patch = _body(_LABELS)
@@ -201,11 +207,11 @@ class Routes:
 
     def pause(self, sandbox_id: str) -> Response:
         self._registry.get(sandbox_id).pause()
-        return Response(status=202)
+        return nothing(202)
 
     def resume(self, sandbox_id: str) -> Response:
         self._registry.get(sandbox_id).resume()
-        return Response(status=202)
+        return nothing(202)
 
     def renew(self, sandbox_id: str) -> Response:
         expires = _body(_RENEWAL)["expiresAt"]
@@ -216,13 +222,10 @@ class Routes:
         number = schema.integer()(port, ["path", "port"], problems)
         if problems:
             raise DetailError(422, problems)
-        through_server, expires = _query(
-            use_server_proxy=(schema.boolean, False), expires=(schema.integer(), None)
-        )
+        through_server, expires = _query(use_server_proxy=(schema.boolean, False), expires=(schema.integer(), None))
         if through_server and expires is not None:
             raise invalid_parameter(
-                "use_server_proxy cannot be combined with expires; signed endpoints require the gateway "
-                "route."
+                "use_server_proxy cannot be combined with expires; signed endpoints require the gateway route."
             )
         if not 1 <= number <= 65535:
             raise ApiError(400, "DOCKER::INVALID_PORT", "Port must be between 1 and 65535.")
@@ -294,7 +297,7 @@ class Routes:
 
     def delete_snapshot(self, snapshot_id: str) -> Response:
         self._snapshots.delete(snapshot_id)
-        return Response(status=204)
+        return nothing(204)
 
     # what needs Kubernetes
 
@@ -343,9 +346,7 @@ class Routes:
     @staticmethod
     def _told(sandbox: Sandbox, kind: str, scope: Optional[str], content: str, what: str) -> Response:
         if scope is None:  # the older form of these routes
-            return Response(
-                content, headers={"Deprecation": "true"}, content_type="text/plain; charset=utf-8"
-            )
+            return Response(content, headers={"Deprecation": "true"}, content_type="text/plain; charset=utf-8")
         told: Dict[str, Any] = {
             "sandboxId": sandbox.id,
             "kind": kind,

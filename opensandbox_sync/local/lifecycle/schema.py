@@ -74,9 +74,7 @@ def one_of(*allowed: str) -> Check:
 
     def check(value: Any, where: Where, problems: Problems) -> Any:
         if value not in allowed:
-            problems.append(
-                problem("literal_error", where, f"Input should be {expected}", value, expected=expected)
-            )
+            problems.append(problem("literal_error", where, f"Input should be {expected}", value, expected=expected))
         return value
 
     return check

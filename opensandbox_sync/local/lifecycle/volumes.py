@@ -100,9 +100,7 @@ def _check_host_path(path: str, allowed: Sequence[str]) -> None:
     if ".." in re.split(r"[\\/]", path):
         raise _refusal("INVALID_HOST_PATH", f"Host path '{path}' contains path traversal component '..'.")
     if "//" in path or (path.endswith("/") and path != "/"):
-        raise _refusal(
-            "INVALID_HOST_PATH", f"Host path '{path}' is not normalized. Remove redundant slashes."
-        )
+        raise _refusal("INVALID_HOST_PATH", f"Host path '{path}' is not normalized. Remove redundant slashes.")
     if not any(_is_under(path, prefix) for prefix in allowed):
         shown = [str(prefix) for prefix in allowed]
         raise _refusal(
@@ -136,6 +134,5 @@ def _check_ossfs(ossfs: Dict[str, Any]) -> None:
         if option.strip().startswith("-"):
             raise _refusal(
                 "INVALID_OSSFS_OPTION",
-                "OSSFS options must be raw option payloads without '-' prefix (e.g. 'allow_other', "
-                "'uid=1000').",
+                "OSSFS options must be raw option payloads without '-' prefix (e.g. 'allow_other', 'uid=1000').",
             )

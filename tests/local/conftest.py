@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+from typing import Iterator
+
+import pytest
+
+from opensandbox_sync.local import LocalServer
+
+from .http_api import Api, Execd
+
+
+@pytest.fixture(scope="session")
+def api() -> Iterator[Api]:
+    """One server for all tests that only look at what it answers."""
+    with LocalServer(allow_host_path=["/tmp/hostvol"]) as server:
+        yield Api(server)
+
+
+@pytest.fixture
+def sandbox_id(api: Api) -> Iterator[str]:
+    with api.sandbox() as made:
+        yield made
+
+
+@pytest.fixture
+def execd(api: Api, sandbox_id: str) -> Execd:
+    return api.execd(sandbox_id)
