@@ -514,9 +514,12 @@ class SandboxClient:
             from email.utils import parsedate_to_datetime
 
             try:
-                self._clock = parsedate_to_datetime(text).astimezone(timezone.utc), time.monotonic()
+                told = parsedate_to_datetime(text).astimezone(timezone.utc) + timedelta(seconds=0.5)
             except (TypeError, ValueError):
-                pass  # a proxy's idea of a date
+                return  # a proxy's idea of a date
+            # The header has whole seconds: where our clock agrees with it, ours is the finer one.
+            ours = datetime.now(timezone.utc)
+            self._clock = (ours if abs(told - ours) < timedelta(seconds=1.5) else told), time.monotonic()
 
     def _server_now(self) -> datetime:
         """The time by the server's clock: an expiry that is counted from a wrong clock here kills early or late."""

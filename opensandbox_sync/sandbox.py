@@ -210,9 +210,10 @@ class Sandbox:
         """
         _check_port(port)
         limit = seconds("timeout", timeout)
-        probe = f"until (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.05; done"
+        # A text, not an argv, so that daemons before 1.1 take it too; only bash knows /dev/tcp.
+        probe = f"bash -c 'until (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.05; done'"
         try:
-            execution = self.commands.run(["bash", "-c", probe], timeout=limit)
+            execution = self.commands.run(probe, timeout=limit)
         except TimeoutError as cause:
             raise SandboxReadyTimeoutError(
                 f"nothing listened on port {port} of sandbox {self.id} within {limit:g} s"

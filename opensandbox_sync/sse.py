@@ -215,43 +215,51 @@ class EventDecoder:
         oversized = len(block) > MAX_FRAME_BYTES
         lone_surrogates = "\\ud" in text or "\\uD" in text
         events: List[RawEvent] = []
-        add, scan = events.append, _scan
+        add, data, plain, careful = events.append, self._data, _plain, _careful
+        event: Any
         try:
             for line in text.split("\n"):
-                if line[:1] == "{" and not oversized and not self._data:
-                    # The common case, without a call of our own: one object, which ends where the line ends.
-                    try:
-                        event, end = scan(line, 0)
-                    except (ValueError, RecursionError, StopIteration):
-                        event, end = None, -1
-                    if end != len(line):
-                        event = _parse(line)
-                elif not line and not self._data:
+                if line:
+                    event = None
+                    if not oversized and not data:
+                        # The common case, without a call of our own: one object, which ends where the line ends. (A
+                        # short line holds no long number; only a long one pays for a look at each of its numbers.)
+                        try:
+                            event, end = plain(line, 0) if len(line) < _MAX_NUMBER_DIGITS else careful(line, 0)
+                            if end != len(line) or type(event) is not dict:
+                                event = None
+                        except (ValueError, RecursionError, StopIteration):
+                            pass  # read it again, and say what it is
+                    if event is None:
+                        event = self._read_field(line)
+                        if event is None:
+                            continue
+                elif data:
+                    event = self._dispatch()
+                else:
                     self._name = ""
                     continue
-                else:
-                    event = self._read_field(line)
-                    if event is None:
-                        continue
                 add(_without_lone_surrogates(event) if lone_surrogates else event)
         except ProtocolError as error:
             self._error = error
-            self._rest = []
         except RecursionError:
             self._error = ProtocolError("an event is nested too deep")
         return events
 
+    def _dispatch(self) -> RawEvent:
+        """The event whose data: lines are all there."""
+        text, name = "\n".join(self._data), self._name
+        self._data.clear()
+        self._data_size, self._name = 0, ""
+        event = _parse(text)
+        if name and "type" not in event:
+            event["type"] = name
+        return event
+
     def _read_field(self, line: str) -> Optional[RawEvent]:
-        """Take one line that is not simply an event; return the event that it completes, if any."""
+        """Take one line that is not blank and not simply an event; return the event that it is, if it is one."""
         if len(line) > MAX_FRAME_BYTES // 4 and len(line.encode("utf-8")) > MAX_FRAME_BYTES:
             raise _too_long()
-        if not line:
-            data, name = "\n".join(self._data), self._name
-            self._data, self._data_size, self._name = [], 0, ""
-            event = _parse(data)
-            if name and "type" not in event:
-                event["type"] = name
-            return event
         if line.lstrip()[:1] == "{" and not self._data:
             return _parse(line)
         name, _, value = line.partition(":")
@@ -291,11 +299,6 @@ _decoder: Any = JSONDecoder(parse_float=_finite, parse_int=_whole_number, parse_
 _careful = _decoder.scan_once
 _decoder = JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
 _plain = _decoder.scan_once
-
-
-def _scan(line: str, start: int) -> Any:
-    """A short line cannot hold a long number; only a long one pays for having each of its numbers looked at."""
-    return _plain(line, start) if len(line) < _MAX_NUMBER_DIGITS else _careful(line, start)
 
 
 def _parse(text: str) -> RawEvent:
