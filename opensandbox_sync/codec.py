@@ -1,7 +1,8 @@
 """JSON <-> dataclass, once, for every model.
 
-A field's name on the wire is its camelCase name, in a ``SnakeCaseModel`` its own, or what its ``wire`` metadata
-says. What the server leaves out or sends as null takes the field's default; a key that no field knows stays in ``raw``, where the model has one.
+A field's name on the wire is its camelCase name, in a ``SnakeCaseModel`` its own, or what its ``wire`` metadata says.
+What the server leaves out or sends as null takes the field's default; a key that no field knows stays in ``raw``, where
+the model has one.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def _plan(model: type) -> List[Tuple[str, str, Reader, bool]]:
     if plan is None:
         hints = get_type_hints(model)
         plan = []
-        for field in dataclasses.fields(model):  # type: ignore[arg-type]
+        for field in dataclasses.fields(model):
             if field.name == "raw" or not field.init:
                 continue
             required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
