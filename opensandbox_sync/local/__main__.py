@@ -32,7 +32,7 @@ def main(argv: Optional[List[str]] = None) -> int:
         help="directory that volumes may come from (may be given several times)",
     )
     given = parser.parse_args(argv)
-    key = given.api_key or os.environ.get("OPEN_SANDBOX_API_KEY")
+    key = given.api_key or os.environ.get("OPEN_SANDBOX_API_KEY") or None
     try:
         server = LocalServer(given.port, key, allow_host_path=given.allow_host_path)
         return _serve(server)

@@ -66,7 +66,9 @@ class Policy(NamedTuple):
     def parse(cls, raw: Any) -> Policy:
         """Reads `{"defaultAction", "egress"}`; null and {} are deny-all. No default action is refused."""
         default = _fields(raw, "NetworkPolicy", ("defaultAction",))["defaultAction"].strip().lower()
-        rules = (raw or {}).get("egress") or []
+        rules = (raw or {}).get("egress")
+        if rules is None:
+            rules = []
         if not isinstance(rules, list):
             raise PolicyError(
                 f"json: cannot unmarshal {_go_kind(rules)} into Go struct field NetworkPolicy.egress of type "

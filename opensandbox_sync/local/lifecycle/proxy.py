@@ -173,6 +173,8 @@ def _await_piece(backend: socket.socket, response: http.client.HTTPResponse, cli
     backend.settimeout(0)
     buffered = response.fp.peek(1)
     backend.settimeout(_TIMEOUT_SECONDS)
+    if response.chunked and buffered in (b"\r", b"\r\n"):
+        buffered = b""  # the end of the chunk before; it promises nothing
     watched = [backend, client]
     while not buffered:
         ready = _readable(watched, _TIMEOUT_SECONDS)
