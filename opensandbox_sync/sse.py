@@ -217,8 +217,10 @@ class EventDecoder:
         events: List[RawEvent] = []
         add, data, plain, careful = events.append, self._data, _plain, _careful
         event: Any
+        lines = text.split("\n")
+        lines.pop()  # what stands behind the last line end is no line, least of all a blank one that ends an event
         try:
-            for line in text.split("\n"):
+            for line in lines:
                 if line:
                     event = None
                     if not oversized and not data:
@@ -267,7 +269,7 @@ class EventDecoder:
             value = value[1:]
         if name == "data":
             self._data.append(value)
-            self._data_size += len(value)
+            self._data_size += len(value) + 1  # an empty line takes room too
             if self._data_size > MAX_FRAME_BYTES:
                 raise _too_long()
         elif name == "event":

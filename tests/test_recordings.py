@@ -139,7 +139,7 @@ def test_the_recorded_duration_is_the_servers() -> None:
 
 
 def test_a_recorded_timeout_is_told_from_a_kill_by_the_servers_own_times() -> None:
-    """The stream says "signal: killed" in both cases; here the server's stamps are 692 ms apart, and 0.7 s was asked."""
+    """The stream says "signal: killed" in both cases; the server's stamps are 692 ms apart, asked was 0.7 s."""
     with replayed("command-timeout") as (sandbox, peer), pytest.raises(CommandTimeoutError) as caught:
         sandbox.commands.run("echo before; sleep 5; echo after", timeout=0.7)
     execution = caught.value.execution
