@@ -8,7 +8,7 @@ import queue
 import socket
 import sys
 import threading
-from typing import Any, Callable, Iterable
+from typing import Any, Callable, Dict, Iterable
 
 from cheroot import makefile, server, wsgi
 
@@ -75,9 +75,10 @@ class _Connection(server.HTTPConnection):
 
 
 class _Gateway(wsgi.Gateway_10):
-    def get_environ(self) -> Any:
+    def get_environ(self) -> Dict[str, Any]:  # type: ignore[override]
         """Adds the client's socket: it shows, while nothing is written, that nobody is there any more."""
-        return {**super().get_environ(), CLIENT_SOCKET: self.req.conn.socket}
+        environ: Dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
+        return {**environ, CLIENT_SOCKET: self.req.conn.socket}
 
 
 class Server(wsgi.Server):

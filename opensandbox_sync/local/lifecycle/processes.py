@@ -12,25 +12,77 @@ import psutil
 
 ID_VARIABLE = "OPENSANDBOX_ID"
 _GIVE_UP_SECONDS = 10.0
+_SETTLE_SECONDS = 0.25
 
 
-def members(sandbox_id: str, root: Optional[int]) -> List[psutil.Process]:
-    """The daemon and all below it (it adopts its orphans), and whatever else carries the sandbox's id."""
-    found: Dict[int, psutil.Process] = {}
-    if root is not None:
+class Family:
+    """The processes of one sandbox: the daemon, all below it (it adopts its orphans), and strays with its id."""
+
+    def __init__(self, sandbox_id: str, daemon: Callable[[], Optional[int]]) -> None:
+        self._mark = f"{ID_VARIABLE}={sandbox_id}".encode()
+        self._daemon = daemon
+
+    def tree(self) -> List[psutil.Process]:
+        root = self._daemon()
+        if root is None:
+            return []
         try:
             daemon = psutil.Process(root)
-            found = {process.pid: process for process in [daemon, *daemon.children(recursive=True)]}
+            return [process for process in [daemon, *daemon.children(recursive=True)] if _is_alive(process)]
         except psutil.Error:
-            pass
-    mark = f"{ID_VARIABLE}={sandbox_id}".encode()
-    for pid in psutil.pids():
-        if pid not in found and pid != os.getpid() and _carries(pid, mark):
-            try:
-                found[pid] = psutil.Process(pid)
-            except psutil.Error:
-                pass
-    return [process for process in found.values() if _is_alive(process)]
+            return []
+
+    def everywhere(self) -> List[psutil.Process]:
+        """The tree and the strays; it costs a look at every process of the machine."""
+        found = self.tree()
+        known = {process.pid for process in found} | {os.getpid()}
+        for pid in psutil.pids():
+            if pid not in known and _carries(pid, self._mark):
+                try:
+                    found.append(psutil.Process(pid))
+                except psutil.Error:
+                    pass
+        return [process for process in found if _is_alive(process)]
+
+    def stop(self) -> List[psutil.Process]:
+        """Sends SIGSTOP until no running process is found any more; returns those that it stopped.
+
+        A process that is already stopped was stopped by the sandbox itself, and is not continued later.
+        """
+        stopped: Dict[int, psutil.Process] = {}
+        for find in (self.tree, self.everywhere):
+            stopped.update(_stop_all(find))
+        # The signal is sent; one that runs on another CPU, or waits for its disk, stops a little later.
+        deadline = time.monotonic() + _SETTLE_SECONDS
+        while time.monotonic() < deadline and not all(map(_is_stopped, stopped.values())):
+            time.sleep(0.001)
+        return list(stopped.values())
+
+    def end(self) -> None:
+        """Kills until none is left. The tree is stopped first, so that nothing can fork away meanwhile."""
+        stopped = _stop_all(self.tree)
+        for process in stopped.values():
+            _signal(process, signal.SIGKILL)
+        deadline = time.monotonic() + _GIVE_UP_SECONDS
+        while time.monotonic() < deadline:
+            # Not psutil's wait: it would take the daemon's exit code from whoever waits for it.
+            time.sleep(0.002)
+            left = self.everywhere()
+            if not left:
+                return
+            for process in left:
+                _signal(process, signal.SIGKILL)
+
+
+def _stop_all(find: Callable[[], List[psutil.Process]]) -> Dict[int, psutil.Process]:
+    stopped: Dict[int, psutil.Process] = {}
+    deadline = time.monotonic() + _GIVE_UP_SECONDS
+    running = True
+    while running and time.monotonic() < deadline:
+        found = [p for p in find() if p.pid not in stopped and not _is_stopped(p)]
+        running = bool(found)
+        stopped.update((p.pid, p) for p in found if _signal(p, signal.SIGSTOP))
+    return stopped
 
 
 def _carries(pid: int, mark: bytes) -> bool:
@@ -59,23 +111,6 @@ def _signal(process: psutil.Process, number: int) -> bool:
     return True
 
 
-def stop(find: Callable[[], List[psutil.Process]]) -> List[psutil.Process]:
-    """Sends SIGSTOP until no running process is found any more; returns those that it stopped.
-
-    A process that is already stopped was stopped by the sandbox itself, and is not continued later.
-    """
-    stopped: Dict[int, psutil.Process] = {}
-    deadline = time.monotonic() + _GIVE_UP_SECONDS
-    while time.monotonic() < deadline:
-        running = [process for process in find() if process.pid not in stopped and not _is_stopped(process)]
-        if not running:
-            break
-        for process in running:
-            if _signal(process, signal.SIGSTOP):
-                stopped[process.pid] = process
-    return list(stopped.values())
-
-
 def _is_stopped(process: psutil.Process) -> bool:
     try:
         return bool(process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP))
@@ -86,16 +121,3 @@ def _is_stopped(process: psutil.Process) -> bool:
 def resume(stopped: Iterable[psutil.Process]) -> None:
     for process in stopped:
         _signal(process, signal.SIGCONT)
-
-
-def end(find: Callable[[], List[psutil.Process]]) -> None:
-    """Kills until none is left. They are stopped first, so that none can fork away meanwhile."""
-    deadline = time.monotonic() + _GIVE_UP_SECONDS
-    stop(find)
-    while time.monotonic() < deadline:
-        left = find()
-        if not left:
-            return
-        for process in left:
-            _signal(process, signal.SIGKILL)
-        time.sleep(0.005)  # not psutil's wait: it would take the daemon's exit code from whoever waits for it

@@ -62,6 +62,7 @@ class Sandbox:
         self._exit: Optional[int] = None
         self._finished: Optional[datetime] = None
         self._lock = threading.RLock()
+        self._family = processes.Family(self.id, self._daemon_pid)
         self._daemon = self._start(request, restore_from)
         threading.Thread(target=self._watch, name=f"watch-{self.id}", daemon=True).start()
 
@@ -127,7 +128,7 @@ class Sandbox:
             if self.state != "Running":
                 message = "Sandbox is not in a running state."
                 raise ApiError(409, "DOCKER::SANDBOX_NOT_RUNNING", message)
-            self._stopped = processes.stop(self._members)
+            self._stopped = self._family.stop()
             self.note(f"paused: {len(self._stopped)} processes")
 
     def resume(self) -> None:
@@ -142,7 +143,7 @@ class Sandbox:
     def held_still(self) -> Iterator[None]:
         """Keeps every process stopped for a moment, as Docker does while it commits a container."""
         with self._lock:
-            stopped = processes.stop(self._members)
+            stopped = self._family.stop()
             try:
                 yield
             finally:
@@ -150,15 +151,14 @@ class Sandbox:
 
     def kill(self) -> None:
         """Ends every process and removes the directory. Does not wait for `held_still`."""
-        processes.end(self._members)
+        self._family.end()
         if self._daemon.process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._daemon.process.stdin.close()
         launch.remove_tree(self.directory)
 
-    def _members(self) -> List[Any]:
-        pid = self._daemon.process.pid if self._daemon.process.returncode is None else None
-        return processes.members(self.id, pid)
+    def _daemon_pid(self) -> Optional[int]:
+        return self._daemon.process.pid if self._daemon.process.returncode is None else None
 
     def _watch(self) -> None:
         """Follows what the daemon says on its stdout, and sees its end."""
@@ -181,7 +181,7 @@ class Sandbox:
                 return
             self._exit, self._finished = code, now()
         self.note(what)
-        processes.end(self._members)
+        self._family.end()
 
 
 class Registry:
