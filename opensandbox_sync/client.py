@@ -6,6 +6,7 @@ import atexit
 import math
 import os
 import time
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import (
@@ -14,11 +15,14 @@ from typing import (
     Callable,
     Dict,
     Iterable,
+    Iterator,
     List,
     Mapping,
     Optional,
     Sequence,
     Tuple,
+    Type,
+    TypeVar,
     Union,
 )
 from urllib.parse import quote
@@ -67,6 +71,7 @@ if TYPE_CHECKING:
     from .services.snapshots import SnapshotService
     from .services.templates import TemplateService
 
+T = TypeVar("T")
 _UNSET: Any = object()
 #: Seconds for the answer to a create: the server pulls the image inside the call.
 _CREATE_TIMEOUT = 300.0
@@ -139,7 +144,7 @@ class SandboxClient:
         self.config = config
         self._transport = Transport(config)
         self._plane = _LifecyclePlane(config.base_url, config.lifecycle_headers)
-        self._root = Plane(config.base_url[: -len("/v1")], config.lifecycle_headers)
+        self._root = _LifecyclePlane(config.base_url[: -len("/v1")], config.lifecycle_headers)
         self._server: Any = None
         self._clock: Optional[Tuple[datetime, float]] = None
 
@@ -275,8 +280,7 @@ class SandboxClient:
 
     def info(self, sandbox_id: str) -> SandboxInfo:
         """What the server knows of a sandbox; ``NotFoundError`` where it does not exist (any more)."""
-        answer = self._call("GET", _path(sandbox_id), action=f"look up sandbox {sandbox_id}")
-        return decode(SandboxInfo, answer.json())
+        return decode_answer(SandboxInfo, self._call("GET", _path(sandbox_id), action=f"look up sandbox {sandbox_id}"))
 
     def list(
         self, *, states: Optional[Iterable[str]] = None, metadata: Optional[Mapping[str, str]] = None
@@ -285,15 +289,10 @@ class SandboxClient:
 
         All pages are read before this returns, so killing while looping over the result skips nobody.
         """
-        found: Dict[str, SandboxInfo] = {}
-        number = 1
-        while True:
-            page = self.list_page(states=states, metadata=metadata, page=number, page_size=_PAGE_SIZE)
-            for info in page:
-                found.setdefault(info.id, info)
-            if not page.pagination.has_next_page or not page.items:
-                return [*found.values()]
-            number += 1
+        return all_pages(
+            lambda number: self.list_page(states=states, metadata=metadata, page=number, page_size=_PAGE_SIZE),
+            lambda info: info.id,
+        )
 
     def list_page(
         self,
@@ -306,11 +305,7 @@ class SandboxClient:
         """One page of the sandboxes; pages count from 1, and hold up to 200."""
         params = page_params(page, page_size)
         params += [("state", require_text("state", state)) for state in one_or_more("states", states)]
-        if metadata:
-            check_text_map("metadata", metadata)
-            # The server decodes this once more than the rest of the query.
-            pairs = "&".join(f"{quote(key, safe='')}={quote(value, safe='')}" for key, value in metadata.items())
-            params.append(("metadata", pairs))
+        params += metadata_params(metadata)
         return decode_page(SandboxInfo, self._call("GET", "/sandboxes", action="list sandboxes", params=params))
 
     def kill(self, sandbox_id: str) -> None:
@@ -354,7 +349,7 @@ class SandboxClient:
             action=f"patch metadata of sandbox {sandbox_id}",
             json=dict(patch),
         )
-        return decode(SandboxInfo, answer.json())
+        return decode_answer(SandboxInfo, answer)
 
     def endpoint(
         self,
@@ -475,7 +470,7 @@ class SandboxClient:
                 f"request id {error.request_id}",
             )
             raise
-        return decode(SandboxInfo, answer.json())
+        return decode_answer(SandboxInfo, answer)
 
     def _resume(self, sandbox_id: str) -> None:
         self._call("POST", _path(sandbox_id) + "/resume", action=f"resume sandbox {sandbox_id}")
@@ -502,7 +497,7 @@ class SandboxClient:
             params=params,
             timeout=timeout,
         )
-        endpoint = decode(Endpoint, answer.json())
+        endpoint = decode_answer(Endpoint, answer)
         endpoint.scheme = self.config.scheme
         endpoint.signed = expires is not None
         endpoint.origin = answer.headers.get("OPEN-SANDBOX-ORIGIN")
@@ -549,8 +544,48 @@ def decode_page(model: Any, answer: Answer) -> Page[Any]:
     data = answer.json()
     if not isinstance(data, dict) or not isinstance(data.get("items") or [], list):
         raise ProtocolError("the server's list has no items", request_id=answer.request_id)
-    items = [decode(model, item) for item in data.get("items") or []]
-    return Page(items, decode(Pagination, data.get("pagination") or {}))
+    with _naming_the_call(answer):
+        items = [decode(model, item) for item in data.get("items") or []]
+        return Page(items, decode(Pagination, data.get("pagination") or {}))
+
+
+def all_pages(read: Callable[[int], Page[T]], key: Callable[[T], str]) -> List[T]:
+    """Every item of a list, once each; all pages are read before this returns, so deleting while looping skips
+    nobody.
+    """
+    found: Dict[str, T] = {}
+    number = 1
+    while True:
+        page = read(number)
+        for item in page:
+            found.setdefault(key(item), item)
+        if not page.pagination.has_next_page or not page.items:
+            return [*found.values()]
+        number += 1
+
+
+def metadata_params(metadata: Optional[Mapping[str, str]]) -> List[Tuple[str, Any]]:
+    """The query that asks for items with all of ``metadata``."""
+    if not metadata:
+        return []
+    check_text_map("metadata", metadata)
+    # The server decodes this once more than the rest of the query.
+    return [("metadata", "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in metadata.items()))]
+
+
+def decode_answer(model: Type[T], answer: Answer) -> T:
+    """The answer as ``model``; a ``ProtocolError`` has the request's id."""
+    with _naming_the_call(answer):
+        return decode(model, answer.json())
+
+
+@contextmanager
+def _naming_the_call(answer: Answer) -> Iterator[None]:
+    try:
+        yield
+    except ProtocolError as error:
+        error.request_id = error.request_id or answer.request_id
+        raise
 
 
 def _kill_at_exit(sandbox: Sandbox) -> None:

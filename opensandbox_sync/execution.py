@@ -458,6 +458,9 @@ class Fold:
         by_server = None if stamp is None or self._init_at is None else (stamp - self._init_at) / 1000.0
         execution.duration = by_server if by_server is not None else elapsed
         execution.exit_code = None
+        if self._has_exit_code and self._timeout is not None and error.name == "RuntimeError":
+            # How an isolated run says that its timeout fired.
+            execution.timed_out = "deadline exceeded" in error.value
         if (
             not self._has_exit_code
             or error.name not in ("CommandExecError", "ExitError")
@@ -527,6 +530,7 @@ class Run:
         interrupt: Optional[Callable[[str, float], None]] = None,
         look: Optional[Callable[[str], str]] = None,
         timeout: Optional[float] = None,
+        grace: float = TIMEOUT_GRACE,
         drains: bool = False,
     ) -> None:
         self.action = action
@@ -536,6 +540,8 @@ class Run:
         #: One look at the run's state, as words for an error.
         self.look = look
         self.timeout = timeout
+        #: Seconds beyond ``timeout`` before we end it; 0 where the server knows of no timeout.
+        self.grace = grace
         #: Output may follow the terminal event (``/code``): read to the end.
         self.drains = drains
 
@@ -554,7 +560,7 @@ def open_stream(
     seconds.
     """
     started = time.monotonic()
-    deadline = None if run.timeout is None else started + run.timeout + TIMEOUT_GRACE
+    deadline = None if run.timeout is None else started + run.timeout + run.grace
     run.fold.started = started
     try:
         answer = transport.stream(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Callable, Optional
+from typing import TYPE_CHECKING, Callable, Container, Optional, Tuple, TypeVar
 
 from .config import DEFAULT_HEALTH_CHECK_POLLING_INTERVAL_MILLIS
 from .errors import (
@@ -11,6 +11,7 @@ from .errors import (
     AuthenticationError,
     ClosedError,
     NotFoundError,
+    NotSupportedError,
     PermissionDeniedError,
     SandboxError,
     SandboxFailedError,
@@ -20,13 +21,18 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
+    from .client import SandboxClient
     from .sandbox import Sandbox
+
+T = TypeVar("T")
 
 _FIRST_WAIT = 0.02
 _LONGEST_WAIT = DEFAULT_HEALTH_CHECK_POLLING_INTERVAL_MILLIS / 1000.0
 #: Seconds between two looks at the sandbox's state: a failed one says so there long before the deadline.
 _LOOK_EVERY = 1.0
 _ENDED = ("Failed", "Terminated")
+#: Seconds; the longest wait between two looks at something that is being built.
+_LONGEST_BUILD_WAIT = 2.0
 
 
 def wait_until_ready(
@@ -103,3 +109,39 @@ def raise_if_ended(sandbox: Sandbox, why: str) -> None:
         raise SandboxFailedError(
             f"sandbox {sandbox.id} is {status.state}: {reason} (last probe: {why})", code=status.reason
         )
+
+
+def wait_for_state(
+    client: SandboxClient,
+    what: str,
+    look: Callable[[float], Tuple[T, str, str]],
+    *,
+    wanted: str,
+    failed: Container[str],
+    timeout: float,
+) -> T:
+    """Look until the state is ``wanted``, and return what was seen then; ``look`` takes the seconds that are left and
+    gives (thing, state, the server's reason).
+
+    Raises ``SandboxFailedError`` with the reason once the state is one of ``failed``, ``SandboxReadyTimeoutError``
+    after ``timeout`` seconds, and at once what waiting cannot mend; a server that does not answer for a while can.
+    """
+    deadline = time.monotonic() + timeout
+    wait, last = _FIRST_WAIT, "it was not seen"
+    while True:
+        try:
+            thing, state, reason = look(max(0.05, deadline - time.monotonic()))
+            if state == wanted:
+                return thing
+            last = f"it is {state}" + (f": {reason}" if reason else "")
+            if state in failed:
+                raise SandboxFailedError(f"{what} will not be {wanted}; {last}")
+        except NotSupportedError:
+            raise
+        except (ServerError, TransportError) as error:
+            last = str(error)
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise SandboxReadyTimeoutError(f"{what} was not {wanted} after {timeout:g} s; {last}")
+        client._transport.sleep(min(wait, left))
+        wait = min(wait * 1.5, _LONGEST_BUILD_WAIT)

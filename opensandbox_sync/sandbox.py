@@ -18,6 +18,8 @@ from .config import (
     seconds,
 )
 from .errors import (
+    ApiError,
+    CommandTimeoutError,
     ConnectError,
     InvalidArgumentError,
     NotFoundError,
@@ -210,11 +212,13 @@ class Sandbox:
         """
         _check_port(port)
         limit = seconds("timeout", timeout)
-        # A text, not an argv, so that daemons before 1.1 take it too; only bash knows /dev/tcp.
-        probe = f"bash -c 'until (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.05; done'"
+        # Only bash knows /dev/tcp; for other shells, and what listens on ::1 alone, there is the kernel's own table.
+        listed = f"grep -qs ':{port:04X} [0-9A-F]*:0000 0A ' /proc/net/tcp /proc/net/tcp6"
+        probe = f"until (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null || {listed}; do sleep 0.05; done"
         try:
+            # A text, not an argv, so that daemons before 1.1 take it too.
             execution = self.commands.run(probe, timeout=limit)
-        except TimeoutError as cause:
+        except CommandTimeoutError as cause:
             raise SandboxReadyTimeoutError(
                 f"nothing listened on port {port} of sandbox {self.id} within {limit:g} s"
             ) from cause
@@ -231,6 +235,8 @@ class Sandbox:
         deadline = time.monotonic() + limit
         wait, why = 0.02, "no answer"
         while time.monotonic() < deadline:
+            # Looked up first: what the lifecycle server says of the sandbox is not what the port says.
+            self._execd.resolve(deadline)
             try:
                 # The daemon forwards this to 127.0.0.1 in the sandbox.
                 left = max(0.05, deadline - time.monotonic())
@@ -246,11 +252,8 @@ class Sandbox:
                 return answer.status
             except (ServerError, TransportError) as error:
                 why = str(error)
-            except SandboxError as error:
-                status = getattr(error, "status_code", 0)
-                if not status:
-                    raise
-                return int(status)
+            except ApiError as error:
+                return error.status_code
             self._client._transport.sleep(min(wait, max(0.0, deadline - time.monotonic())))
             wait = min(wait * 1.5, 0.2)
         raise SandboxReadyTimeoutError(

@@ -11,6 +11,7 @@ A line ends at LF, CRLF or CR only. U+0085, U+2028 and U+2029 stand raw inside J
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from json import JSONDecodeError, JSONDecoder
 from typing import Any, Dict, Iterable, Iterator, List, Optional
@@ -22,6 +23,9 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 RawEvent = Dict[str, Any]
 
+# Terminal escapes: CSI (colours, cursor), OSC (titles, links), and the short ones.
+_ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
+
 # A number this long is no timestamp and no exit code, and reading it takes quadratic time.
 _MAX_NUMBER_DIGITS = 1000
 
@@ -29,12 +33,17 @@ _MAX_NUMBER_DIGITS = 1000
 @dataclass
 class EventError:
     """What an ``error`` event carries: ``name`` (``CommandExecError``), ``value`` (``"3"``) and the traceback's
-    lines.
+    lines, as they came: a kernel colours them for a terminal.
     """
 
     name: str = ""
     value: str = ""
     traceback: List[str] = field(default_factory=list)
+
+    @property
+    def plain_traceback(self) -> List[str]:
+        """The traceback's lines without ANSI colours."""
+        return [_ANSI.sub("", line) for line in self.traceback]
 
 
 @dataclass

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json as jsonlib
 import logging
+import math
 import os
 import select
 import threading
@@ -48,6 +49,7 @@ logger = logging.getLogger("opensandbox_sync")
 CONNECT_TIMEOUT = 10.0
 _BLOCK = 64 * 1024  # larger reads fall out of the cache, and are slower
 _ERROR_BODY_BYTES = 64 * 1024
+_MOST_BYTES = 2**60  # what a length above this promises is not there
 _POOLS = 256
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -103,11 +105,13 @@ class ResponseRecord:
 class Answer:
     """A whole answer: ``status``, ``headers`` (case-insensitive), ``content`` (bytes), ``request_id``."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], content: bytes, action: str) -> None:
+    def __init__(
+        self, status: int, headers: Mapping[str, str], content: bytes, action: str, request_id: Optional[str]
+    ) -> None:
         self.status = status
         self.headers = headers
         self.content = content
-        self.request_id = headers.get("X-Request-ID")
+        self.request_id = request_id
         self._action = action
 
     def json(self) -> Any:
@@ -158,28 +162,31 @@ class Transport:
         data: Any = None,
         headers: Optional[Mapping[str, str]] = None,
         timeout: Optional[float] = None,
+        idle: Optional[float] = None,
         connect_timeout: float = CONNECT_TIMEOUT,
         retry: bool = True,
     ) -> Answer:
         """Send a request and return its whole answer, 2xx only.
 
         ``action`` completes "could not …" in errors. ``timeout`` (seconds; default: the config's) is for all attempts
-        together.
+        together. A transfer that may be long has ``idle`` (seconds) instead, which limits each silence alone.
         """
-        deadline = time.monotonic() + (self.config.timeout_seconds if timeout is None else timeout)
+        deadline = math.inf
+        if idle is None:
+            deadline = time.monotonic() + (self.config.timeout_seconds if timeout is None else timeout)
         body, kind = _encoded(json, data)
         attempt = 0
         while True:
             attempt += 1
             call = _Call(self, plane, method, path, params, headers, action, attempt)
             try:
-                limit = connections.Limit(deadline, None)
+                limit = connections.Limit(deadline if idle is None else None, idle)
                 response = call.send(body, kind, limit, connect_timeout)
                 try:
-                    content = call.guard(lambda r=response: r.raw.read(decode_content=True))  # type: ignore[misc]
+                    content = call.guard(lambda r=response: _content(r))  # type: ignore[misc]
                 finally:
                     response.raw.release_conn()
-                answer = Answer(response.status_code, response.headers, content, action)
+                answer = Answer(response.status_code, response.headers, content, action, call.request_id)
                 if 200 <= answer.status < 300:
                     return answer
                 raise call.refused(answer)
@@ -232,8 +239,8 @@ class Transport:
                     content = call.guard(lambda r=response: r.raw.read(_ERROR_BODY_BYTES, decode_content=True))  # type: ignore[misc]
                 finally:
                     response.raw.close()
-                raise call.refused(Answer(response.status_code, response.headers, content, action))
-            except (ApiError, ConnectError) as error:
+                raise call.refused(Answer(response.status_code, response.headers, content, action, call.request_id))
+            except (ApiError, TransportError) as error:
                 wait = self._wait_before_retry(error, method, attempt)
                 if wait is None or (deadline is not None and time.monotonic() + wait >= deadline):
                     raise
@@ -513,13 +520,12 @@ class _Call:
             text += (f" {code}" if code else "") + (f": {message}" if message else "")
         if status == 401:
             text += " (api_key=, or $OPEN_SANDBOX_API_KEY, is what the server checks)"
-        request_id = answer.request_id or self.request_id
-        text += f" [{self.method} {self.shown}" + (f", request id {request_id}]" if request_id else "]")
+        text += f" [{self.method} {self.shown}" + (f", request id {self.request_id}]" if self.request_id else "]")
         kind = api_error_class(status)
         return kind(
             text,
             code=code,
-            request_id=request_id,
+            request_id=self.request_id,
             status_code=status,
             body=body,
             retry_after=_retry_after(answer.headers),
@@ -702,6 +708,26 @@ class _Adapter(HTTPAdapter):
         response.url = req.url
         response.request = req
         return response
+
+
+def _content(response: requests.Response) -> bytes:
+    """The whole body. Where the connection is ours it is read into its final place: urllib3 and http.client, in some of
+    their versions, put it together from pieces, and then hold it twice.
+    """
+    raw = response.raw
+    answer = connections.limited_answer(raw)
+    encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
+    if answer is None or answer.chunked or not answer.length or encoded:
+        return raw.read(decode_content=True)  # type: ignore[no-any-return]
+    if answer.length > _MOST_BYTES:
+        raw.close()
+        raise ProtocolError(f"the server promises {answer.length} bytes, more than there can be")
+    content: bytes = answer.fp.read(answer.length)
+    if len(content) < answer.length:
+        raw.close()
+        raise ConnectionError(f"the body ended {answer.length - len(content)} bytes short")
+    answer.close()
+    return content
 
 
 def _generic_blocks(raw: Any) -> Iterator[bytes]:

@@ -283,11 +283,7 @@ class CommandService:
             if "command not found" in error.body:  # the daemon says 400
                 raise as_not_found(error) from error
             raise
-        decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        text = decoder.decode(answer.content, whole)
-        rest = b"" if whole else decoder.getstate()[0]
-        # The daemon's own cursor is not used: with a cursor past the end it would skip what is written later.
-        return text, cursor + len(answer.content) - len(rest), rest
+        return cut_at_character(answer.content, cursor, whole)
 
 
 class BackgroundCommand:
@@ -447,6 +443,17 @@ def watcher(
             on_event(ServerEvent.from_raw(raw))
 
     return watch
+
+
+def cut_at_character(content: bytes, cursor: int, whole: bool) -> Tuple[str, int, bytes]:
+    """(text, next cursor, bytes of a character cut at the end) of logs read from ``cursor`` on.
+
+    The daemon's own cursor is not used: with a cursor past the end it would skip what is written later.
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    text = decoder.decode(content, whole)
+    rest = b"" if whole else decoder.getstate()[0]
+    return text, cursor + len(content) - len(rest), rest
 
 
 def as_not_found(error: ApiError) -> NotFoundError:
