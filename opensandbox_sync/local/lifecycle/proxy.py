@@ -140,7 +140,7 @@ class Proxy:
         backend: socket.socket,
         client: socket.socket,
     ) -> Iterator[bytes]:
-        reusable = False
+        reusable, last = False, b""
         left: Optional[int] = None if response.chunked else response.length
         try:
             # The length is counted here: read1 of Python 3.8 does not, and none sees that a body is cut.
@@ -152,7 +152,10 @@ class Proxy:
                     break
                 if left is not None:
                     left -= len(piece)
-                yield piece
+                if left == 0:
+                    last = piece
+                else:
+                    yield piece
             if left:
                 raise AbortedError(f"{left} bytes of the body did not come")
             reusable = not response.will_close
@@ -164,6 +167,7 @@ class Proxy:
                 self._connections.give_back(connection)
             else:
                 connection.close()
+        yield last  # only now: its reader may come back at once, and then finds the connection free
 
 
 def _await_piece(backend: socket.socket, response: http.client.HTTPResponse, client: socket.socket) -> bool:
