@@ -21,6 +21,7 @@ class Backend:
     def __init__(self, answer: Callable[[socket.socket, bytes], bool]) -> None:
         self.requests: List[bytes] = []
         self.connections = 0
+        self.closed = threading.Semaphore(0)
         self._answer = answer
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
@@ -40,10 +41,11 @@ class Backend:
             while True:
                 request = self._read(incoming)
                 if not request:
-                    return
+                    break
                 self.requests.append(request)
                 if not self._answer(connection, request):
-                    return
+                    break
+        self.closed.release()
 
     @staticmethod
     def _read(incoming: Any) -> bytes:
@@ -264,6 +266,7 @@ def test_a_connection_that_the_backend_has_closed_is_not_used_again(api: Api, sa
     behind = backend(replying(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"))
     for _ in range(5):
         assert api.call("POST", through(api, sandbox_id, behind.port), b"x").body == b"ok"
+        assert behind.closed.acquire(timeout=20)
     assert behind.connections == 5
 
 
