@@ -69,9 +69,12 @@ class Dechunker:
         if whole < 4:
             return at
         sizes, contents = parts[0:whole:2], parts[1:whole:2]
-        for size, length in set(zip(sizes, map(len, contents))):
-            if not length or _size(size) != length:
-                return at
+        try:
+            for size, length in set(zip(sizes, map(len, contents))):
+                if not length or _size(size) != length:
+                    return at
+        except ProtocolError:
+            return at  # a piece of content where the guess saw a size
         out.extend(contents)
         return len(data) - len(b"\r\n".join(parts[whole:]))
 

@@ -32,7 +32,7 @@ class RetryPolicy:
             raise InvalidArgumentError(f"max_retries must be a whole number from 0 up, not {self.max_retries!r}")
         for name in ("initial_backoff", "max_backoff", "max_retry_after"):
             value = getattr(self, name)
-            if not 0 <= value < float("inf"):
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
                 raise InvalidArgumentError(f"{name} must be finite seconds from 0 up, not {value!r}")
 
     def delay(
@@ -58,5 +58,6 @@ class RetryPolicy:
             return None
         if retry_after is not None:
             return retry_after if retry_after <= self.max_retry_after else None
-        top: float = min(self.max_backoff, self.initial_backoff * 2.0 ** (attempt - 1))
+        # 2.0 ** 1024 is an OverflowError, and no wait doubles that often.
+        top: float = min(self.max_backoff, self.initial_backoff * 2.0 ** min(attempt - 1, 1000))
         return top * (0.5 + 0.5 * draw())

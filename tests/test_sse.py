@@ -63,7 +63,8 @@ DIALECTS = {
     + b"\n\n:\n\ndata: "
     + DONE
     + b"\n\n",
-    "one event in several data lines": b'data: {"type":"stdout",\ndata: "text":"hello",\ndata: "timestamp":1795377424075}\n\ndata: '
+    "one event in several data lines": b'data: {"type":"stdout",\ndata: "text":"hello",\n'
+    + b'data: "timestamp":1795377424075}\n\ndata: '
     + DONE
     + b"\n\n",
     "a last bare frame without its end": HELLO + b"\n\n" + DONE,
@@ -151,7 +152,7 @@ def test_bytes_that_are_no_utf8_become_replacement_characters() -> None:
 
 @pytest.mark.parametrize("half", ["\\ud800", "\\uDBFF", "\\udc00", "\\uDFFF"])
 def test_half_of_an_escaped_pair_becomes_a_replacement_character(half: str) -> None:
-    (raw,) = raws(('{"type":"stdout","text":"a%sb","k%s":["%s"]}' % (half, half, half)).encode())
+    (raw,) = raws(b'{"type":"stdout","text":"aHALFb","kHALF":["HALF"]}'.replace(b"HALF", half.encode()))
     assert raw == {"type": "stdout", "text": "a\ufffdb", "k\ufffd": ["\ufffd"]}
     json.dumps(raw, ensure_ascii=False).encode("utf-8")
 
