@@ -109,7 +109,12 @@ def _wire_name(model: type, field: dataclasses.Field[Any]) -> str:
         return str(name)
     if issubclass(model, SnakeCaseModel):
         return field.name
-    head, *rest = field.name.split("_")
+    return camel_case(field.name)
+
+
+def camel_case(name: str) -> str:
+    """``snake_case`` as ``camelCase``."""
+    head, *rest = name.split("_")
     return head + "".join(word.capitalize() for word in rest)
 
 

@@ -5,9 +5,9 @@ it.
 from __future__ import annotations
 
 import math
-from typing import Any, Dict, Iterable, Mapping, Optional, Sequence, Union
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Union
 
-from .codec import encode
+from .codec import camel_case, encode
 from .config import DEFAULT_ENTRYPOINT, DEFAULT_RESOURCE_LIMITS, Duration, seconds
 from .errors import InvalidArgumentError
 from .models import (
@@ -17,9 +17,34 @@ from .models import (
     PlatformSpec,
     SandboxLifecycle,
     Volume,
+    check_argv,
     check_text_map,
     require_text,
 )
+
+# What decides these is the pool or the template; the server refuses them, or ignores them in silence.
+_DECIDED = {
+    "pool": (
+        "resource_limits",
+        "resource_requests",
+        "platform",
+        "network_policy",
+        "credential_proxy",
+        "volumes",
+        "lifecycle",
+    ),
+    "template_id": (
+        "entrypoint",
+        "env",
+        "resource_limits",
+        "resource_requests",
+        "volumes",
+        "platform",
+        "credential_proxy",
+        "secure_access",
+        "lifecycle",
+    ),
+}
 
 
 def create_body(
@@ -29,7 +54,7 @@ def create_body(
     template_id: Optional[str],
     pool: Optional[str],
     timeout: Optional[Duration],
-    env: Optional[Mapping[str, str]],
+    env: Optional[Mapping[str, Optional[str]]],
     metadata: Optional[Mapping[str, str]],
     resource_limits: Optional[Mapping[str, str]],
     resource_requests: Optional[Mapping[str, str]],
@@ -42,50 +67,33 @@ def create_body(
     volumes: Optional[Iterable[Volume]],
     lifecycle: Optional[SandboxLifecycle],
 ) -> Dict[str, Any]:
-    """The JSON body of ``POST /sandboxes``; raises ``InvalidArgumentError`` naming the argument that cannot be."""
+    """The JSON body of ``POST /sandboxes``; raises ``InvalidArgumentError`` naming the argument that cannot be.
+
+    What only the server can judge (label rules, the shortest timeout, names of resources) is left to it.
+    """
     source = _source(image=image, snapshot_id=snapshot_id, template_id=template_id, pool=pool)
-    body: Dict[str, Any] = {}
-    if isinstance(image, str):
-        image = ImageSpec(image)
-    _expect("image", image, ImageSpec)
-    body["image"] = encode(image) if image is not None else None
-    body["snapshotId"], body["templateId"] = snapshot_id, template_id
-    if timeout is not None:
-        body["timeout"] = math.ceil(seconds("timeout", timeout))
-    elif template_id is not None:
-        raise InvalidArgumentError(
-            "timeout must be given (seconds) for a sandbox from a template: it has no manual cleanup"
-        )
-    maps = {
-        "env": env,
-        "metadata": metadata,
-        "resource_limits": resource_limits,
-        "resource_requests": resource_requests,
-        "extensions": extensions,
+    if not isinstance(secure_access, bool):
+        raise InvalidArgumentError(f"secure_access must be True or False, not {secure_access!r}")
+    wanted: Dict[str, Any] = {
+        "image": _model("image", ImageSpec(image) if isinstance(image, str) else image, ImageSpec),
+        "snapshot_id": snapshot_id,
+        "template_id": template_id,
+        "timeout": _life(timeout, source),
+        "env": _text_map("env", env, allow_none=True) or None,
+        "metadata": _text_map("metadata", metadata) or None,
+        "resource_limits": _text_map("resource_limits", resource_limits),
+        "resource_requests": _text_map("resource_requests", resource_requests) or None,
+        "platform": _model("platform", platform, PlatformSpec),
+        "network_policy": _policy(network_policy),
+        "credential_proxy": _proxy(credential_proxy),
+        "extensions": _text_map("extensions", extensions) or None,
+        "secure_access": secure_access or None,
+        "entrypoint": None if entrypoint is None else check_argv("entrypoint", entrypoint),
+        "volumes": _volumes(volumes) or None,
+        "lifecycle": _model("lifecycle", lifecycle, SandboxLifecycle) or None,
     }
-    for name, value in maps.items():
-        if value is not None:
-            check_text_map(name, value)
-    body["env"], body["metadata"] = dict(env or {}) or None, dict(metadata or {}) or None
-    body["resourceLimits"] = None if resource_limits is None else dict(resource_limits)
-    body["resourceRequests"] = dict(resource_requests or {}) or None
-    body["extensions"] = dict(extensions or {}) or None
-    _expect("platform", platform, PlatformSpec)
-    _expect("network_policy", network_policy, NetworkPolicy)
-    _expect("lifecycle", lifecycle, SandboxLifecycle)
-    body["platform"], body["lifecycle"] = encode(platform), encode(lifecycle)
-    if network_policy is not None:
-        network_policy.validate("network_policy")
-        body["networkPolicy"] = encode(network_policy)
-    if isinstance(credential_proxy, bool):
-        credential_proxy = CredentialProxyConfig(credential_proxy)
-    _expect("credential_proxy", credential_proxy, CredentialProxyConfig)
-    body["credentialProxy"] = encode(credential_proxy)
-    body["secureAccess"] = True if secure_access else None
-    body["entrypoint"] = None if entrypoint is None else _argv("entrypoint", entrypoint)
-    body["volumes"] = _volumes(volumes) or None
-    _fit_source(body, source, pool)
-    return {key: value for key, value in body.items() if value is not None}
+    _fit_source(wanted, source, pool)
+    return {camel_case(name): value for name, value in wanted.items() if value is not None}
 
 
 def _source(**given: Any) -> str:
@@ -100,64 +108,74 @@ def _source(**given: Any) -> str:
     return named[0]
 
 
-# What decides these is the pool or the template; the server refuses or ignores them.
-_DECIDED = {
-    "pool": ("resourceLimits", "resourceRequests", "platform", "volumes", "lifecycle"),
-    "template_id": (
-        "entrypoint",
-        "env",
-        "resourceLimits",
-        "resourceRequests",
-        "volumes",
-        "platform",
-        "credentialProxy",
-        "secureAccess",
-        "lifecycle",
-    ),
-}
-
-
-def _fit_source(body: Dict[str, Any], source: str, pool: Optional[str]) -> None:
+def _fit_source(wanted: Dict[str, Any], source: str, pool: Optional[str]) -> None:
+    """Refuse what ``source`` decides, and add what the API demands with it."""
     for name in _DECIDED.get(source, ()):
-        if body.get(name) is not None:
-            snake = "".join("_" + c.lower() if c.isupper() else c for c in name)
-            raise InvalidArgumentError(f"{snake} cannot be given with {source}, which decides it")
+        if wanted[name] is not None:
+            raise InvalidArgumentError(f"{name} cannot be given with {source}, which decides it")
     if source == "pool":
-        extensions = body["extensions"] or {}
+        extensions = wanted["extensions"] or {}
         if extensions.get("poolRef", pool) != pool:
             raise InvalidArgumentError(
                 f"pool is {pool!r}, and extensions['poolRef'] is {extensions['poolRef']!r}: give one"
             )
-        body["extensions"] = {**extensions, "poolRef": pool}
-    elif source in ("image", "snapshot_id") and body["resourceLimits"] is None:
-        body["resourceLimits"] = dict(DEFAULT_RESOURCE_LIMITS)  # the API demands the field
-    if source == "image" and body["entrypoint"] is None:
-        body["entrypoint"] = list(DEFAULT_ENTRYPOINT)  # demanded with an image
+        wanted["extensions"] = {**extensions, "poolRef": pool}
+        return
+    if source == "template_id":
+        return
+    if (wanted["credential_proxy"] or {}).get("enabled") and wanted["network_policy"] is None:
+        raise InvalidArgumentError("credential_proxy needs network_policy: the egress sidecar does both")
+    if wanted["resource_limits"] is None:
+        wanted["resource_limits"] = dict(DEFAULT_RESOURCE_LIMITS)  # the field must be there
+    if source == "image" and wanted["entrypoint"] is None:
+        wanted["entrypoint"] = list(DEFAULT_ENTRYPOINT)  # demanded with an image
 
 
-def _expect(name: str, value: Any, kind: type) -> None:
+def _life(timeout: Optional[Duration], source: str) -> Optional[int]:
+    if timeout is not None:
+        return math.ceil(seconds("timeout", timeout))
+    if source == "template_id":
+        raise InvalidArgumentError(
+            "timeout must be given (seconds) for a sandbox from a template: it has no manual cleanup"
+        )
+    return None
+
+
+def _text_map(name: str, value: Any, *, allow_none: bool = False) -> Optional[Dict[str, Any]]:
+    if value is None:
+        return None
+    check_text_map(name, value, allow_none=allow_none)
+    return dict(value)
+
+
+def _model(name: str, value: Any, kind: type) -> Any:
     if value is not None and not isinstance(value, kind):
         raise InvalidArgumentError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+    return encode(value)
 
 
-def _argv(name: str, value: Any) -> Any:
-    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or not value:
-        raise InvalidArgumentError(
-            f"{name} must be a list of words that is not empty, such as ['sleep', '60'], not {value!r}"
-        )
-    for word in value:
-        if not isinstance(word, str) or "\0" in word:
-            raise InvalidArgumentError(f"{name} must hold texts without NUL, not {word!r}")
-    require_text(f"{name}[0]", value[0])
-    return list(value)
+def _policy(policy: Any) -> Any:
+    encoded = _model("network_policy", policy, NetworkPolicy)
+    if policy is not None:
+        policy.validate("network_policy")
+    return encoded
 
 
-def _volumes(volumes: Optional[Iterable[Volume]]) -> Any:
+def _proxy(proxy: Any) -> Any:
+    config = CredentialProxyConfig(proxy) if isinstance(proxy, bool) else proxy
+    return _model("credential_proxy", config, CredentialProxyConfig)
+
+
+def _volumes(volumes: Any) -> List[Any]:
     if volumes is None:
         return []
+    if isinstance(volumes, (str, bytes, Mapping)) or not isinstance(volumes, Iterable):
+        raise InvalidArgumentError(f"volumes must be a list of Volume, not {type(volumes).__name__}")
     found, names = [], set()
     for volume in volumes:
-        _expect("each of volumes", volume, Volume)
+        if not isinstance(volume, Volume):
+            raise InvalidArgumentError(f"volumes must hold Volume, not {type(volume).__name__}")
+        volume.validate()  # again: it may have been changed since it was made
         if volume.name in names:
             raise InvalidArgumentError(f"volumes: two are named {volume.name!r}; each needs a name of its own")
         names.add(volume.name)

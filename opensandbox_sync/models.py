@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Dict, Generic, Iterable, Iterator, List, Mapping, Optional, TypeVar
+from typing import Any, Dict, Generic, Iterable, Iterator, List, Mapping, Optional, Sequence, TypeVar, overload
 
 from .errors import InvalidArgumentError
 
@@ -44,6 +44,19 @@ def one_or_more(name: str, value: Optional[Iterable[str]]) -> List[str]:
     return list(value)
 
 
+def check_argv(name: str, value: Any) -> List[str]:
+    """``value`` as a list of words, the first of which is a program."""
+    if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or not value:
+        raise InvalidArgumentError(
+            f"{name} must be a list of words that is not empty, such as ['sleep', '60'], not {value!r}"
+        )
+    for word in value:
+        if not isinstance(word, str) or "\0" in word:
+            raise InvalidArgumentError(f"{name} must hold texts without NUL, not {word!r}")
+    require_text(f"{name}[0]", value[0])
+    return list(value)
+
+
 # -- what a user sends -------------------------------------------------------------------------------------------------
 
 
@@ -71,12 +84,26 @@ class ImageSpec:
         require_text("image uri", self.uri, "'python:3.12'")
 
 
+_PLATFORM_NAMES = {"os": ("linux", "windows"), "arch": ("amd64", "arm64")}
+
+
 @dataclass
 class PlatformSpec:
-    """The platform to run on: ``os`` is ``linux`` or ``windows``, ``arch`` is ``amd64`` or ``arm64``."""
+    """The platform to run on: ``os`` is ``linux`` or ``windows``, ``arch`` is ``amd64`` or ``arm64``, in any case.
+
+    Raises ``InvalidArgumentError`` for any other, as the server would.
+    """
 
     os: str
     arch: str
+
+    def __post_init__(self) -> None:
+        for name, known in _PLATFORM_NAMES.items():
+            value = getattr(self, name)
+            normal = value.strip().lower() if isinstance(value, str) else None
+            if normal not in known:
+                raise InvalidArgumentError(f"platform {name} must be {known[0]!r} or {known[1]!r}, not {value!r}")
+            setattr(self, name, normal)
 
 
 @dataclass
@@ -110,10 +137,19 @@ class NetworkPolicy:
             raise InvalidArgumentError(
                 f"{where}: default_action must be 'allow' or 'deny', not {self.default_action!r}"
             )
-        for index, rule in enumerate(self.egress):
-            if not isinstance(rule, NetworkRule):
-                raise InvalidArgumentError(f"{where}: egress[{index}] must be a NetworkRule, not {type(rule).__name__}")
-            rule.validate(f"{where}: egress[{index}]")
+        check_rules(f"{where}: egress", self.egress)
+
+
+def check_rules(where: str, rules: Any) -> List[NetworkRule]:
+    """``rules`` as a list; raises ``InvalidArgumentError`` for what is no rule, or one the sidecar would refuse."""
+    if isinstance(rules, (str, bytes, Mapping)) or not isinstance(rules, Iterable):
+        raise InvalidArgumentError(f"{where} must be a list of NetworkRule, not {type(rules).__name__}")
+    found = list(rules)
+    for index, rule in enumerate(found):
+        if not isinstance(rule, NetworkRule):
+            raise InvalidArgumentError(f"{where}[{index}] must be a NetworkRule, not {type(rule).__name__}")
+        rule.validate(f"{where}[{index}]")
+    return found
 
 
 @dataclass
@@ -125,10 +161,15 @@ class CredentialProxyConfig:
 
 @dataclass
 class LifecycleHook:
-    """A command that the server runs in the sandbox; ``timeout_seconds`` is 1 to 10800 (60 unless given)."""
+    """A command that the server runs in the sandbox before the entrypoint; ``timeout_seconds`` is 1 to 10800 (60
+    unless given).
+    """
 
     command: List[str]
     timeout_seconds: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        _check_hook("lifecycle pre_start", self.command, self.timeout_seconds, 10800)
 
 
 @dataclass
@@ -140,28 +181,64 @@ class PeriodicLifecycleHook:
     command: List[str]
     timeout_seconds: Optional[int] = None
 
+    def __post_init__(self) -> None:
+        require_text("lifecycle hook name", self.name)
+        require_text(f"lifecycle hook {self.name!r}: schedule", self.schedule, "'*/5 * * * *'")
+        _check_hook(f"lifecycle hook {self.name!r}", self.command, self.timeout_seconds, 300)
+
+
+def _check_hook(where: str, command: Any, timeout: Any, most: int) -> None:
+    check_argv(f"{where}: command", command)
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int) or not 1 <= timeout <= most:
+        raise InvalidArgumentError(f"{where}: timeout_seconds must be a whole number from 1 to {most}, not {timeout!r}")
+
 
 @dataclass
 class SandboxLifecycle:
-    """Commands around a sandbox's life: once before it starts, and by the clock."""
+    """Commands around a sandbox's life: once before its entrypoint, and by the clock, each with a name of its own."""
 
     pre_start: Optional[LifecycleHook] = None
     periodic: Optional[List[PeriodicLifecycleHook]] = None
 
-
-_VOLUME_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?\Z")
+    def __post_init__(self) -> None:
+        if self.pre_start is not None and not isinstance(self.pre_start, LifecycleHook):
+            raise InvalidArgumentError(f"pre_start must be a LifecycleHook, not {type(self.pre_start).__name__}")
+        names = set()
+        for hook in self.periodic or ():
+            if not isinstance(hook, PeriodicLifecycleHook):
+                raise InvalidArgumentError(f"periodic must hold PeriodicLifecycleHook, not {type(hook).__name__}")
+            if hook.name.strip() in names:
+                raise InvalidArgumentError(f"periodic: two hooks are named {hook.name!r}; each needs a name of its own")
+            names.add(hook.name.strip())
 
 
 @dataclass
 class Host:
-    """A directory of the server's host; it must be under the server's ``allowed_host_paths``."""
+    """A directory of the server's host, absolute or with a Windows drive; it must be under the server's
+    ``allowed_host_paths``.
+    """
 
     path: str
+
+    def validate(self, where: str) -> None:
+        """Raise ``InvalidArgumentError`` where the server would refuse this backend."""
+        require_text(f"{where}: host path", self.path, "'/srv/data'")
+        if not re.match(r"/|[A-Za-z]:[\\/]", self.path):
+            raise InvalidArgumentError(
+                f"{where}: host path must be absolute ('/srv/data', or 'C:/data' on Windows), not {self.path!r}"
+            )
 
 
 @dataclass
 class PVC:
-    """A named volume (Docker) or a persistent volume claim (Kubernetes), with what creating it needs."""
+    """A named volume (Docker) or a persistent volume claim (Kubernetes), with what creating it needs.
+
+    The server creates one that does not exist unless ``create_if_not_exists`` is False, and keeps it unless
+    ``delete_on_sandbox_termination`` is True. ``storage`` is such as ``"10Gi"``, ``access_modes`` such as
+    ``["ReadWriteOnce"]``; both are for Kubernetes, as is ``storage_class``.
+    """
 
     claim_name: str
     create_if_not_exists: Optional[bool] = None
@@ -170,10 +247,28 @@ class PVC:
     storage: Optional[str] = None
     access_modes: Optional[List[str]] = None
 
+    def validate(self, where: str) -> None:
+        """Raise ``InvalidArgumentError`` where the server would refuse this backend."""
+        _check_label(f"{where}: pvc claim_name", self.claim_name, 253)
+        _check_flag(f"{where}: create_if_not_exists", self.create_if_not_exists)
+        _check_flag(f"{where}: delete_on_sandbox_termination", self.delete_on_sandbox_termination)
+        if self.storage_class is not None:
+            require_text(f"{where}: storage_class", self.storage_class)
+        if self.storage is not None and not _fits(r"\d+(\.\d+)?(Ki|Mi|Gi|Ti|Pi|Ei)?", self.storage):
+            raise InvalidArgumentError(
+                f"{where}: storage must be a number with Ki, Mi, Gi, Ti, Pi, Ei or nothing behind it, such as '10Gi', "
+                f"not {self.storage!r}"
+            )
+        for mode in one_or_more(f"{where}: access_modes", self.access_modes):
+            require_text(f"{where}: each of access_modes", mode, "'ReadWriteOnce'")
+
 
 @dataclass
 class OSSFS:
-    """A bucket of an object store, mounted through ossfs; a volume's ``sub_path`` is the prefix in it."""
+    """A bucket of an object store, mounted through ossfs; a volume's ``sub_path`` is the prefix in it.
+
+    ``options`` are ossfs's own, without their leading ``-``. The server demands both keys.
+    """
 
     bucket: str
     endpoint: str
@@ -182,26 +277,173 @@ class OSSFS:
     access_key_id: Optional[str] = field(default=None, repr=False)
     access_key_secret: Optional[str] = field(default=None, repr=False)
 
+    def validate(self, where: str) -> None:
+        """Raise ``InvalidArgumentError`` where the server would refuse this backend; the keys are never shown."""
+        require_text(f"{where}: ossfs bucket", self.bucket)
+        if not 3 <= len(self.bucket) <= 63:
+            raise InvalidArgumentError(f"{where}: ossfs bucket must have 3 to 63 characters, not {self.bucket!r}")
+        require_text(f"{where}: ossfs endpoint", self.endpoint, "'oss-cn-hangzhou.aliyuncs.com'")
+        if self.version not in ("1.0", "2.0"):
+            raise InvalidArgumentError(f"{where}: ossfs version must be '1.0' or '2.0' (text), not {self.version!r}")
+        for option in one_or_more(f"{where}: ossfs options", self.options):
+            require_text(f"{where}: each of ossfs options", option, "'allow_other'")
+            if option.strip().startswith("-"):
+                raise InvalidArgumentError(f"{where}: ossfs option {option!r} must be without its leading '-'")
+        for name in ("access_key_id", "access_key_secret"):
+            key = getattr(self, name)
+            if not isinstance(key, str) or not key:
+                raise InvalidArgumentError(
+                    f"{where}: ossfs {name} must be text that is not empty: the server needs both"
+                )
+
+
+B = TypeVar("B")
+F = TypeVar("F", bound="_Backend[Any]")
+
+
+class _Backend(Generic[B]):
+    """A field of ``Volume`` which on the class itself makes a volume of this kind: ``Volume.host(…)``."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self: F, volume: None, owner: type) -> F: ...
+
+    @overload
+    def __get__(self, volume: Volume, owner: type) -> Optional[B]: ...
+
+    def __get__(self, volume: Optional[Volume], owner: type) -> Any:
+        return self if volume is None else volume.__dict__.get(self._name)
+
+    def __set__(self, volume: Volume, value: Optional[B]) -> None:
+        # The dataclass takes what the class gives, this descriptor, for the field's default.
+        volume.__dict__[self._name] = None if value is self else value
+
+    def __repr__(self) -> str:
+        return "None"
+
+
+class _HostBackend(_Backend[Host]):
+    def __call__(
+        self,
+        name: str,
+        path: str,
+        *,
+        mount_path: str,
+        read_only: Optional[bool] = None,
+        sub_path: Optional[str] = None,
+    ) -> Volume:
+        """A directory of the server's host, mounted at ``mount_path``."""
+        return Volume(name, mount_path, host=Host(path), read_only=read_only, sub_path=sub_path)
+
+
+class _PVCBackend(_Backend[PVC]):
+    def __call__(
+        self,
+        name: str,
+        claim_name: str,
+        *,
+        mount_path: str,
+        read_only: Optional[bool] = None,
+        sub_path: Optional[str] = None,
+        create_if_not_exists: Optional[bool] = None,
+        delete_on_sandbox_termination: Optional[bool] = None,
+        storage_class: Optional[str] = None,
+        storage: Optional[str] = None,
+        access_modes: Optional[List[str]] = None,
+    ) -> Volume:
+        """A named volume or claim, mounted at ``mount_path``; see ``PVC``."""
+        pvc = PVC(claim_name, create_if_not_exists, delete_on_sandbox_termination, storage_class, storage, access_modes)
+        return Volume(name, mount_path, pvc=pvc, read_only=read_only, sub_path=sub_path)
+
+
+class _OSSFSBackend(_Backend[OSSFS]):
+    def __call__(
+        self,
+        name: str,
+        bucket: str,
+        *,
+        mount_path: str,
+        endpoint: str,
+        access_key_id: str,
+        access_key_secret: str,
+        version: str = "2.0",
+        options: Optional[List[str]] = None,
+        read_only: Optional[bool] = None,
+        sub_path: Optional[str] = None,
+    ) -> Volume:
+        """A bucket, or the prefix ``sub_path`` of it, mounted at ``mount_path``; see ``OSSFS``."""
+        ossfs = OSSFS(bucket, endpoint, version, options, access_key_id, access_key_secret)
+        return Volume(name, mount_path, ossfs=ossfs, read_only=read_only, sub_path=sub_path)
+
 
 @dataclass
 class Volume:
     """Storage mounted at ``mount_path``: exactly one of ``host``, ``pvc`` and ``ossfs``.
 
-    ``sub_path`` is relative, without ``..``. Raises ``InvalidArgumentError`` naming the volume and what is wrong with
-    it.
+    ``Volume("data", "/data", host=Host("/srv/data"))`` is ``Volume.host("data", "/srv/data", mount_path="/data")``, and
+    so with ``Volume.pvc`` and ``Volume.ossfs``. ``sub_path`` is relative, without ``..``. Raises
+    ``InvalidArgumentError`` naming the volume and what is wrong with it.
     """
 
     name: str
     mount_path: str
-    host: Optional[Host] = None
-    pvc: Optional[PVC] = None
-    ossfs: Optional[OSSFS] = None
+    host: _HostBackend = _HostBackend()  # noqa: RUF009 - a descriptor, not a default that instances would share
+    pvc: _PVCBackend = _PVCBackend()  # noqa: RUF009
+    ossfs: _OSSFSBackend = _OSSFSBackend()  # noqa: RUF009
     read_only: Optional[bool] = None
     sub_path: Optional[str] = None
 
+    def __post_init__(self) -> None:
+        self.validate()
 
-# -- what the server answers
-# --------------------------------------------------------------------------------------------
+    def validate(self) -> None:
+        """Raise ``InvalidArgumentError`` where the server would refuse this volume, whatever its settings."""
+        _check_label("volume name", self.name, 63)
+        where = f"volume {self.name!r}"
+        require_text(f"{where}: mount_path", self.mount_path, "'/data'")
+        if not self.mount_path.startswith("/"):
+            raise InvalidArgumentError(f"{where}: mount_path must be absolute, not {self.mount_path!r}")
+        _check_flag(f"{where}: read_only", self.read_only)
+        self._check_sub_path(where)
+        kinds: Dict[str, Any] = {"host": Host, "pvc": PVC, "ossfs": OSSFS}
+        given = {name: getattr(self, name) for name in kinds if getattr(self, name) is not None}
+        if len(given) != 1:
+            have = f"{' and '.join(given)} were given" if given else "none was given"
+            raise InvalidArgumentError(f"{where}: exactly one of host, pvc and ossfs says what it is; {have}")
+        for name, backend in given.items():
+            if not isinstance(backend, kinds[name]):
+                raise InvalidArgumentError(
+                    f"{where}: {name} must be {kinds[name].__name__}(…), not {type(backend).__name__}"
+                )
+            backend.validate(where)
+
+    def _check_sub_path(self, where: str) -> None:
+        path = self.sub_path
+        if path is None:
+            return
+        if not isinstance(path, str) or "\0" in path or path.startswith("/") or ".." in path.split("/"):
+            raise InvalidArgumentError(f"{where}: sub_path must be a relative path without '..', not {path!r}")
+
+
+def _fits(pattern: str, value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(pattern, value, re.ASCII) is not None
+
+
+def _check_label(name: str, value: Any, longest: int) -> None:
+    if not _fits(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", value) or len(value) > longest:
+        raise InvalidArgumentError(
+            f"{name} must be of at most {longest} lower-case letters, digits and inner hyphens, not {value!r}"
+        )
+
+
+def _check_flag(name: str, value: Any) -> None:
+    if value is not None and not isinstance(value, bool):
+        raise InvalidArgumentError(f"{name} must be True or False, not {value!r}")
+
+
+# -- what the server answers -------------------------------------------------------------------------------------------
 
 
 @dataclass
