@@ -97,10 +97,24 @@ class ConnectionConfig:
             raise InvalidArgumentError(f"protocol must be 'http' or 'https', not {self.protocol!r}")
         if self.use_server_proxy not in (True, False, "auto"):
             raise InvalidArgumentError(f"use_server_proxy must be True, False or 'auto', not {self.use_server_proxy!r}")
+        self._check_objects()
         for name, value in (("api_key", self.api_key), ("user_agent", self.user_agent)):
             if value is not None:
                 _checked_headers(name, {name: value})
         put(self, "_parsed", _parse_domain(domain, self.protocol))
+
+    def _check_objects(self) -> None:
+        """What is given as an object is known by what it can do, so that a mock is as good."""
+        if self.retry is not None and not hasattr(self.retry, "delay"):
+            raise InvalidArgumentError(f"retry must be a RetryPolicy, not {self.retry!r}")
+        if self.session is not None and not hasattr(self.session, "send"):
+            raise InvalidArgumentError(f"session must be a requests.Session, not {type(self.session).__name__}")
+        if self.verify is not None and not isinstance(self.verify, (bool, str)):
+            raise InvalidArgumentError(f"verify must be True, False or the path of a CA bundle, not {self.verify!r}")
+        for name in ("on_request", "on_response"):
+            hook = getattr(self, name)
+            if hook is not None and not callable(hook):
+                raise InvalidArgumentError(f"{name} must be a function of one argument, not {type(hook).__name__}")
 
     @property
     def timeout_seconds(self) -> float:
