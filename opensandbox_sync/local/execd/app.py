@@ -9,8 +9,11 @@ from typing import Any, List, Optional
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from . import directories, files, transfers
 from .commands import Commands
+from .identity import mirrored
 from .processes import Processes
+from .sessions import Sessions
 from .web import Failure, Route, answer, broken, empty, query, text
 
 TOKEN_HEADER = "X-EXECD-ACCESS-TOKEN"
@@ -21,9 +24,11 @@ def create_app(token: Optional[str], processes: Processes) -> Flask:
     app = Flask("execd", static_folder=None)
     app.url_map.redirect_defaults = False
     app.url_map.merge_slashes = False
-    commands = Commands(processes)
-    routes: List[Route] = [("GET", "/ping", empty), *commands.routes()]
-    routes.append(("DELETE", "/command", lambda: _interrupt(commands)))
+    commands, sessions = Commands(processes), Sessions(processes)
+    routes: List[Route] = [("GET", "/ping", empty), *commands.routes(), *sessions.routes()]
+    file_routes = files.routes() + directories.routes() + transfers.routes()
+    routes += file_routes + mirrored(file_routes)
+    routes.append(("DELETE", "/command", lambda: _interrupt(commands, sessions)))
     for number, (verb, path, view) in enumerate(routes):
         app.add_url_rule(path, str(number), view, methods=[verb], provide_automatic_options=False)
 
@@ -36,8 +41,11 @@ def create_app(token: Optional[str], processes: Processes) -> Flask:
     return app
 
 
-def _interrupt(commands: Commands) -> Response:
+def _interrupt(commands: Commands, sessions: Sessions) -> Response:
+    """One id, whatever it names. A session that is interrupted is deleted."""
     identity = query("id")
+    if sessions.close(identity):
+        return empty()
     command = commands.find(identity)
     if not command:
         broken("error interruptting code context. no such session")

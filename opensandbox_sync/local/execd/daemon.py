@@ -17,10 +17,12 @@ def run() -> None:
     settings = read_settings()
     on_parent_gone(_end)
     signal.signal(signal.SIGTERM, lambda *_: _end())
+    if os.geteuid() == 0:
+        os.setgroups([])  # or those who act through /v1/filesystem would have root's groups
     processes = Processes()
     _run_entrypoint(processes, settings.get("entrypoint"))
+    from ..serving import Server
     from .app import create_app
-    from .server import Server
 
     listener = socket.socket(fileno=settings["fd"])
     Server(listener, create_app(settings.get("token"), processes)).start()

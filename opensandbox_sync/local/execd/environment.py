@@ -9,9 +9,7 @@ from typing import Dict, Mapping, Optional
 
 VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 # KEY=value, KEY='literally, also over several lines' or KEY="with \n escapes".
-_ENTRY = re.compile(
-    r"""^[ \t]*([A-Za-z_]\w*)=(?:'([^']*)'[ \t]*$|"((?:\\.|[^"\\])*)"[ \t]*$|([^\n]*)$)""", re.M | re.S
-)
+_ENTRY = re.compile(r"""^[ \t]*([A-Za-z_]\w*)=(?:'([^']*)'[ \t]*$|"((?:\\.|[^"\\])*)"[ \t]*$|([^\n]*)$)""", re.M | re.S)
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
