@@ -415,7 +415,15 @@ class _Call:
         proxies, config = self.transport.proxies(self.url), self.transport.config
         connections.current.limit = limit
         try:
-            return adapter.send(prepared, True, timeout, self.transport._verify, config.cert, proxies)  # type: ignore[arg-type]
+            # By name, as requests itself does: mocks before responses 0.24 take it no other way.
+            return adapter.send(
+                prepared,
+                stream=True,
+                timeout=timeout,  # type: ignore[arg-type]
+                verify=self.transport._verify,  # type: ignore[arg-type]
+                cert=config.cert,
+                proxies=proxies,
+            )
         finally:
             connections.current.limit = None
 
@@ -509,7 +517,7 @@ class _Call:
 
     def refused(self, answer: Answer) -> ApiError:
         """The error for an answer that is not a 2xx."""
-        body = answer.content[:_ERROR_BODY_BYTES].decode("utf-8", "replace")
+        body = _without_inputs(answer.content.decode("utf-8", "replace"))[:_ERROR_BODY_BYTES]
         code, message = error_of_body(body)
         status = answer.status
         text = f"could not {self.action}: the server answered {status}"
@@ -816,8 +824,25 @@ def _text(value: Any) -> Optional[str]:
     return value if isinstance(value, str) and value else None
 
 
+def _without_inputs(body: str) -> str:
+    """``body``; where it tells what is wrong with a request (422), without what it repeats of that: there are secrets
+    in it.
+    """
+    try:
+        data = jsonlib.loads(body)
+    except (ValueError, RecursionError):
+        return body
+    problems = data.get("detail") if isinstance(data, dict) else None
+    if not isinstance(problems, list):
+        return body
+    for problem in problems:
+        if isinstance(problem, dict):
+            problem.pop("input", None)
+    return jsonlib.dumps(data, ensure_ascii=False)
+
+
 def _validation(item: Any) -> str:
-    # {"loc": ["body", "timeout"], "msg": …}; its "input" is left out: it repeats what was sent, secrets included.
+    # {"loc": ["body", "timeout"], "msg": …}
     if not isinstance(item, dict):
         return str(item)
     where = ".".join(str(part) for part in item.get("loc") or ())
