@@ -293,7 +293,7 @@ class OSSFS:
             key = getattr(self, name)
             if not isinstance(key, str) or not key:
                 raise InvalidArgumentError(
-                    f"{where}: ossfs {name} must be text that is not empty: the server needs both"
+                    f"{where}: ossfs {name} must be text that is not empty: the server demands both keys"
                 )
 
 
