@@ -1,0 +1,179 @@
+"""The daemon's file routes below one prefix: their requests, and what their answers mean."""
+
+from __future__ import annotations
+
+import re
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
+
+from ..errors import (
+    ApiError,
+    ConflictError,
+    NotFoundError,
+    NotSupportedError,
+    ProtocolError,
+    ServerError,
+    TransportError,
+)
+from .file_wire import FileInfo, as_class, by_length, directory_error, info_of, named, says_missing
+from .multipart import BodyFailed, Multipart, Source
+
+if TYPE_CHECKING:
+    from ..sandbox import Sandbox
+    from ..transport import Answer, Body
+
+Parts = Sequence[Tuple[Dict[str, Any], Source]]
+
+_MOST_BYTES = 2**60
+_BYTES_PER_SECOND = 8 * 2**20  # at least so fast does a daemon bring an upload to its disk, before it answers
+
+
+class FileRoutes:
+    """The file routes of a sandbox; ``prefix`` leads to those of another user or of an isolated session."""
+
+    def __init__(self, sandbox: Sandbox, prefix: str) -> None:
+        self.sandbox = sandbox
+        self.prefix = prefix
+
+    def call(self, method: str, route: str, action: str, **options: Any) -> Answer:
+        """One request; an error says what the daemon meant, whatever status it gave."""
+        transport = self.sandbox._client._transport
+        try:
+            return transport.request(self.sandbox._execd, method, self.prefix + route, action=action, **options)
+        except ApiError as error:
+            raise _meant(error, route) from error
+
+    # -- down ----------------------------------------------------------------------------------------------------------
+
+    def read(self, path: str, params: Mapping[str, Any], headers: Mapping[str, str]) -> Tuple[int, bytes]:
+        """(status, content) of a whole answer; a read that was cut is repeated."""
+        try:
+            answer = self.call(
+                "GET",
+                "/files/download",
+                f"read {path}",
+                params={"path": path, **params},
+                headers={"Accept": "*/*", **headers},
+                idle=self.sandbox._client.config.timeout_seconds,
+            )
+        except ProtocolError as error:
+            raise directory_error(path) from error
+        return answer.status, answer.content
+
+    def open(self, path: str, headers: Mapping[str, str]) -> Body:
+        client = self.sandbox._client
+        try:
+            body = client._transport.stream(
+                self.sandbox._execd,
+                "GET",
+                self.prefix + "/files/download",
+                action=f"read {path}",
+                params={"path": path},
+                headers={"Accept": "*/*", **headers},
+                idle=client.config.timeout_seconds,
+            )
+        except ApiError as error:
+            raise _meant(error, "/files/download") from error
+        if (length_of(body) or 0) > _MOST_BYTES:
+            body.close()
+            raise directory_error(path)
+        return body
+
+    def size(self, path: str, body: Optional[Body] = None) -> int:
+        """How many bytes ``body``, or else a read of ``path``, gives; a link is followed."""
+        known = length_of(body) if body is not None else None
+        if known is not None:
+            return known
+        with closing(self.open(path, {"Range": "bytes=0-0"})) as part:
+            found = re.search(r"/(\d+)$", part.headers.get("Content-Range", ""))
+            size = int(found.group(1)) if found else length_of(part)
+        if size is None:
+            raise ProtocolError(f"the daemon does not say how long {path} is")
+        return size
+
+    # -- up ------------------------------------------------------------------------------------------------------------
+
+    def upload(self, parts: Parts, sent: Optional[Callable[[int], None]] = None) -> None:
+        """Write files in one request; ``sent`` is told how many bytes more have left."""
+        body = Multipart(parts, sent)
+        try:
+            self.call(
+                "POST",
+                "/files/upload",
+                f"write {named([metadata['path'] for metadata, _ in parts])}",
+                data=body,
+                headers={"Content-Type": body.content_type},
+                idle=self.sandbox._client.config.timeout_seconds + len(body) / _BYTES_PER_SECOND,
+            )
+        except BodyFailed as failure:
+            assert failure.__cause__ is not None
+            raise failure.__cause__ from None
+
+    def verify(self, sizes: Mapping[str, int]) -> None:
+        """Raise where the daemon has not as many bytes of a path as were sent."""
+        found = self.infos(list(sizes))
+        for path, size in sizes.items():
+            # Through a link the daemon writes, too, and tells the link's own size.
+            stored = found[path].size if found[path].type == "file" else self.size(path)
+            if stored != size:
+                raise TransportError(f"could not write {path}: {size} bytes were sent, and {stored} are stored")
+
+    # -- about ---------------------------------------------------------------------------------------------------------
+
+    def infos(self, paths: Sequence[str]) -> Dict[str, FileInfo]:
+        found: Dict[str, FileInfo] = {}
+        for some in by_length(paths):
+            answer = self.call("GET", "/files/info", f"look up {named(some)}", params=[("path", path) for path in some])
+            data = answer.json()
+            for path in some:
+                if not isinstance(data, dict) or path not in data:
+                    raise ProtocolError(f"the daemon told nothing about {path}", request_id=answer.request_id)
+                found[path] = info_of(data[path])
+        return found
+
+    def delete(self, route: str, paths: Sequence[str]) -> None:
+        for some in by_length(paths):
+            self.call("DELETE", route, f"remove {named(some)}", params=[("path", path) for path in some])
+
+    def make_dirs(self, wanted: Mapping[str, Mapping[str, Any]]) -> None:
+        """Parents in a request before their children: within one the order is random, and a parent that was made for
+        its child does not get its own mode any more.
+        """
+        levels: Dict[int, Dict[str, Mapping[str, Any]]] = {}
+        for path, fields in wanted.items():
+            levels.setdefault(path.rstrip("/").count("/"), {})[path] = fields
+        for _, level in sorted(levels.items()):
+            self.call("POST", "/directories", f"make {named(list(level))}", json=level)
+
+
+def blocks(path: str, body: Body, size: Optional[int]) -> Iterator[bytes]:
+    """All of a body, which must have ``size`` bytes; over a user's own session nobody else counts them."""
+    done = 0
+    while True:
+        block = body.read()
+        if not block:
+            break
+        done += len(block)
+        yield block
+    if size is not None and done != size:
+        raise TransportError(f"could not read {path}: {done} of {size} bytes came")
+
+
+def length_of(body: Body) -> Optional[int]:
+    """What the answer says of its own length."""
+    text = body.headers.get("Content-Length", "")
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _meant(error: ApiError, route: str) -> ApiError:
+    if isinstance(error, NotFoundError) and error.body.startswith("404 page not found"):
+        found = as_class(NotSupportedError, error)
+        found.args = (f"{error}; this sandbox's daemon is too old to know that address",)
+        return found
+    if isinstance(error, ServerError):
+        # It tells some missing files with a 500. What an upload misses is a directory that it could not make.
+        if says_missing(error) and route not in ("/files/upload", "/directories"):
+            return as_class(NotFoundError, error)
+        if route == "/files/mv" and "already exists" in error.body:
+            return as_class(ConflictError, error)
+    return error
