@@ -156,14 +156,14 @@ def iterated():
 def upload_bytes():
     client = attached()
     data = random_bytes()
-    return repeated(lambda: client.upload_bytes("/bench/file", data), 1)
+    return repeated(lambda: client.upload_bytes(ARGUMENT, data), 1)
 
 
 def upload_file():
     client = attached()
     with temporary_path() as path:
         path.write_bytes(random_bytes())
-        return repeated(lambda: client.upload_file("/bench/file", path), 1)
+        return repeated(lambda: client.upload_file(ARGUMENT, path), 1)
 
 
 def download_bytes():
