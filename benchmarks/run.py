@@ -129,7 +129,8 @@ def main() -> None:
     (options.out / "results.md").write_text(text, encoding="utf-8")
     (options.out / "results.json").write_text(json.dumps(results.as_json(), indent=1), encoding="utf-8")
     drawn: Optional[Path] = results.plot(options.out / "results.png")
-    print(f"\n{text}\nWritten to {options.out}" + ("" if drawn else " (no plot: it needs matplotlib, and the official SDK to compare with)"))
+    no_plot = "" if drawn else " (no plot: it needs matplotlib, and the official SDK to compare with)"
+    print(f"\n{text}\nWritten to {options.out}{no_plot}")
 
 
 if __name__ == "__main__":
