@@ -101,8 +101,9 @@ class CommandService:
         result, ``BadRequestError`` where the daemon refuses, such as for a ``cwd`` that does not exist.
         """
         body = command_body(command, cwd=cwd, env=env, timeout=timeout, uid=uid, gid=gid)
+        watch = watcher(on_stdout, on_stderr, on_result, on_event)
         with self._open(command, body, timeout, capture, max_output) as stream:
-            execution = stream.read_all(watcher(on_stdout, on_stderr, on_result, on_event))
+            execution = stream.read_all(watch)
         return execution.check() if check else execution
 
     def stream(
@@ -426,6 +427,10 @@ def watcher(
     on_stdout: OnText, on_stderr: OnText, on_result: OnResult, on_event: OnEvent
 ) -> Optional[Callable[[RawEvent], None]]:
     """One function that tells a raw event to the callbacks; None where there are none."""
+    given = {"on_stdout": on_stdout, "on_stderr": on_stderr, "on_result": on_result, "on_event": on_event}
+    for name, callback in given.items():
+        if callback is not None and not callable(callback):
+            raise InvalidArgumentError(f"{name} must be a function of one argument, not {type(callback).__name__}")
     if on_result is None and on_event is None and on_stdout is None and on_stderr is None:
         return None
 
