@@ -48,6 +48,7 @@ logger = logging.getLogger("opensandbox_sync")
 #: Seconds; a connection is made, or it is not.
 CONNECT_TIMEOUT = 10.0
 _BLOCK = 64 * 1024  # larger reads fall out of the cache, and are slower
+_FILE_BLOCK = 256 * 1024  # but the fewer calls of it are faster where a whole file is known to come
 _ERROR_BODY_BYTES = 64 * 1024
 _MOST_BYTES = 2**60  # what a length above this promises is not there
 _POOLS = 256
@@ -601,7 +602,8 @@ class Body:
         while not self._ended:
             try:
                 block: bytes = self._call.guard(self._read_block)
-            except SandboxError:
+            except (SandboxError, AttributeError):
+                # close() in another thread takes the connection from under http.client, which then finds None.
                 if not self._closed:
                     raise
                 block = b""
@@ -621,7 +623,9 @@ class Body:
         assert answer is not None
         if self._chunks is None:
             block = (
-                answer.fp.read1(_BLOCK if self._left is None else min(self._left, _BLOCK)) if self._left != 0 else b""
+                answer.fp.read1(_BLOCK if self._left is None else min(self._left, _FILE_BLOCK))
+                if self._left != 0
+                else b""
             )
             if self._left is not None:
                 self._left -= len(block)
@@ -674,10 +678,9 @@ class Body:
 
     def close(self) -> None:
         """Give the connection up, or back where the body is whole; idempotent."""
-        if not self._closed:
-            self._closed = True
-            if not self._ended:
-                self._finish(whole=False)
+        self._closed = True
+        if not self._ended:
+            self._finish(whole=False)
 
     def _finish(self, *, whole: bool) -> None:
         self._ended = True
@@ -726,7 +729,7 @@ def _content(response: requests.Response) -> bytes:
     answer = connections.limited_answer(raw)
     encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
     if answer is None or answer.chunked or not answer.length or encoded:
-        return raw.read(decode_content=True)  # type: ignore[no-any-return]
+        return raw.read(decode_content=True)
     if answer.length > _MOST_BYTES:
         raw.close()
         raise ProtocolError(f"the server promises {answer.length} bytes, more than there can be")
