@@ -537,7 +537,7 @@ class Run:
         self.fold = fold
         #: Ends the remote run by its id, waiting at most so many seconds; None where only the connection can.
         self.interrupt = interrupt
-        #: One look at the run's state, as words for an error.
+        #: One look at the state of a command, as words for an error; None where the run has no command's id.
         self.look = look
         self.timeout = timeout
         #: Seconds beyond ``timeout`` before we end it; 0 where the server knows of no timeout.
@@ -776,7 +776,8 @@ class ExecutionStream:
                 + self.execution._last_words(),
                 execution=self.execution,
             )
-        command_id = self.execution.id
+        # Only commands can be looked up: a session's run tells the session's id, a kernel's that of its context.
+        command_id = self.execution.id if run.look is not None else None
         state = ""
         if run.look is not None and command_id is not None:
             state = "; " + run.look(command_id)

@@ -140,7 +140,7 @@ class CommandService:
         body = command_body(command, cwd=cwd, env=env, timeout=timeout, uid=uid, gid=gid)
         body["background"] = True
         # The timeout is the background command's; the start itself is over at once.
-        run = Run("start a command", Fold(has_exit_code=False))
+        run = Run("start a command", Fold(has_exit_code=False), look=self._look)
         with self._opened(command, body, run) as stream:
             execution = stream.read_all()
         if execution.error is not None or execution.id is None:
