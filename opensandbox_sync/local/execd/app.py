@@ -6,45 +6,68 @@ import hmac
 import re
 from typing import Any, List, Optional
 
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
 
-from . import directories, files, transfers
+from . import directories, files, isolation, metrics, proxy, transfers
+from .code import Code
 from .commands import Commands
 from .identity import mirrored
 from .processes import Processes
 from .sessions import Sessions
-from .web import Failure, Route, answer, broken, empty, query, text
+from .web import Failure, Route, answer, broken, chunks, empty, query, text
 
 TOKEN_HEADER = "X-EXECD-ACCESS-TOKEN"
 _OWN_HOST = re.compile(r"^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$", re.I)
 
 
+class _Request(Request):
+    """Uploads may have any number of parts, of any size."""
+
+    max_form_parts = None
+    max_form_memory_size = None
+
+
 def create_app(token: Optional[str], processes: Processes) -> Flask:
     app = Flask("execd", static_folder=None)
+    app.request_class = _Request
     app.url_map.redirect_defaults = False
     app.url_map.merge_slashes = False
     commands, sessions = Commands(processes), Sessions(processes)
-    routes: List[Route] = [("GET", "/ping", empty), *commands.routes(), *sessions.routes()]
+    code = Code(processes, commands)
+
+    def interrupt() -> Response:
+        return _interrupt(commands, sessions, code)
+
+    routes: List[Route] = [("GET", "/ping", empty)]
+    routes += [("DELETE", "/command", interrupt), ("DELETE", "/code", interrupt)]
+    routes += commands.routes() + sessions.routes() + code.routes() + metrics.routes()
     file_routes = files.routes() + directories.routes() + transfers.routes()
-    routes += file_routes + mirrored(file_routes)
-    routes.append(("DELETE", "/command", lambda: _interrupt(commands, sessions)))
+    routes += file_routes + mirrored(file_routes) + isolation.routes(file_routes)
     for number, (verb, path, view) in enumerate(routes):
         app.add_url_rule(path, str(number), view, methods=[verb], provide_automatic_options=False)
+    proxy.add_to(app)
 
     @app.before_request
     def guard() -> Optional[Response]:
         return _refuse_strangers() or _authenticate(token) or _refuse_head()
+
+    @app.after_request
+    def drain(response: Response) -> Response:
+        """The next request on the connection begins behind this one's body, also where nobody read it."""
+        for _ in chunks(request.environ["wsgi.input"].read):
+            pass
+        return response
 
     app.register_error_handler(Failure, lambda failure: answer(failure.body(), failure.status))
     app.register_error_handler(HTTPException, _http_error)
     return app
 
 
-def _interrupt(commands: Commands, sessions: Sessions) -> Response:
+def _interrupt(commands: Commands, sessions: Sessions, code: Code) -> Response:
     """One id, whatever it names. A session that is interrupted is deleted."""
     identity = query("id")
-    if sessions.close(identity):
+    if sessions.close(identity) or code.interrupt(identity):
         return empty()
     command = commands.find(identity)
     if not command:
@@ -59,6 +82,8 @@ def _refuse_strangers() -> Optional[Response]:
     """A web page must not reach this server: not by a name that leads here, nor by a cross-site request."""
     if not _OWN_HOST.match(request.headers.get("Host", "localhost")):
         return answer({"code": "FORBIDDEN", "message": "this Host is not served here"}, 403)
+    if request.path.startswith("/proxy/"):  # a server in the sandbox may have pages, and users with browsers
+        return None
     site = request.headers.get("Sec-Fetch-Site", "none")
     if "Origin" in request.headers or site not in ("none", "same-origin"):
         return answer({"code": "FORBIDDEN", "message": "requests from web pages are not served here"}, 403)
@@ -74,7 +99,8 @@ def _authenticate(token: Optional[str]) -> Optional[Response]:
 
 def _refuse_head() -> Optional[Response]:
     """Flask would answer HEAD wherever there is GET."""
-    return _not_found() if request.method == "HEAD" else None
+    is_proxied = request.path.startswith("/proxy/")
+    return _not_found() if request.method == "HEAD" and not is_proxied else None
 
 
 def _not_found() -> Response:

@@ -174,19 +174,15 @@ class Commands:
         except ValueError as error:
             invalid(_INVALID + str(error))
         argv = body.get("argv")
-        arguments = argv or [self._shell, "-c", body["command"]]
         command = Command(dumps(argv) if argv else body["command"], body.get("timeout", 0))
-        return self.launch(command, arguments, body, cwd, environment)
+        return self.launch(command, body, cwd, environment)
 
     def launch(
-        self,
-        command: Command,
-        arguments: List[str],
-        body: Dict[str, Any],
-        cwd: Optional[str],
-        environment: Dict[str, str],
+        self, command: Command, body: Dict[str, Any], cwd: Optional[str], environment: Dict[str, str]
     ) -> Response:
+        """Start what a checked body asks for, and stream it."""
         self._forget_old()
+        arguments = body.get("argv") or [self._shell, "-c", body["command"]]
         try:
             user = User(body["uid"], body.get("gid")) if "uid" in body else None
             start = self._background if body.get("background") else self._foreground

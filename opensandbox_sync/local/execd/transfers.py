@@ -132,7 +132,7 @@ def _bytes(file: IO[bytes], path: Path) -> Response:
     headers = {"Content-Disposition": _disposition(path.name), "Last-Modified": http_date(status.st_mtime)}
     if not stat.S_ISREG(status.st_mode):
         refuse(ValueError(), f"open {path}: not a regular file")
-    if not is_resource_modified(request.environ, last_modified=status.st_mtime):
+    if not is_resource_modified(request.environ, last_modified=http_date(status.st_mtime)):
         return Response(b"", 304, headers)
     wanted = _range(size) if size else None
     if wanted is None:
