@@ -234,7 +234,7 @@ def test_a_result_pickles(sandbox: Sandbox) -> None:
 
 
 def test_a_command_that_runs_out_of_time_is_stopped_and_keeps_its_output(sandbox: Sandbox, mark: str) -> None:
-    with pytest.raises(CommandTimeoutError, match="0.5 s") as caught:
+    with pytest.raises(CommandTimeoutError, match=r"0\.5 s") as caught:
         sandbox.commands.run(f"echo before; (exec -a {mark} sleep 100); echo after", timeout=timedelta(seconds=0.5))
     execution = caught.value.execution
     assert execution is not None and execution.timed_out and execution.stdout.strip() == "before"
