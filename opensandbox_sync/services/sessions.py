@@ -75,9 +75,11 @@ class SessionService:
         started go on, and the session stays. Raises ``CommandTimeoutError`` at the ``timeout``, ``NotFoundError`` for
         an unknown session, ``StreamInterruptedError`` where the connection broke first.
         """
-        stream = self.stream(session_id, command, cwd=cwd, timeout=timeout, capture=capture, max_output=max_output)
-        with stream:
-            execution = stream.read_all(watcher(on_stdout, on_stderr, on_result, on_event))
+        watch = watcher(on_stdout, on_stderr, on_result, on_event)
+        with self.stream(
+            session_id, command, cwd=cwd, timeout=timeout, capture=capture, max_output=max_output
+        ) as stream:
+            execution = stream.read_all(watch)
         return execution.check() if check else execution
 
     def stream(
