@@ -197,7 +197,7 @@ class Sandbox:
     ) -> Endpoint:
         """How to reach ``port`` of this sandbox from outside. See ``SandboxClient.endpoint``."""
         if use_server_proxy is None and expires is None:
-            use_server_proxy = bool(self._proxied)
+            use_server_proxy = self._choose_route(None) if self._proxied is None else self._proxied
         return self._client.endpoint(self.id, port, expires=expires, use_server_proxy=use_server_proxy)
 
     def url(self, port: int) -> str:

@@ -34,9 +34,10 @@ def test_get_reads_numbers_of_either_kind() -> None:
 
 
 def test_a_number_that_is_missing_is_no_metrics() -> None:
-    with peer_sandbox(always(whole(200, {"cpu_count": 2}))) as (sandbox, _):
-        with pytest.raises(ProtocolError, match="cpu_used_pct"):
-            sandbox.metrics.get()
+    with peer_sandbox(always(whole(200, {"cpu_count": 2}))) as (sandbox, _), pytest.raises(
+        ProtocolError, match="cpu_used_pct"
+    ):
+        sandbox.metrics.get()
 
 
 def test_watch_yields_each_line_however_the_bytes_are_cut() -> None:
