@@ -68,10 +68,22 @@ class _LimitedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> Optional[int]:
-        self.sock.settimeout(self._connection.limit.wait())
+        self._set_timeout()
         count: Optional[int] = self._raw.readinto(buffer)
         self._connection.used_at = time.monotonic()
         return count
+
+    def take(self, size: int) -> bytes:
+        """The next bytes, for a reader of whole files who wants them without a buffer between."""
+        self._set_timeout()
+        data: bytes = self.sock.recv(size)
+        self._connection.used_at = time.monotonic()
+        return data
+
+    def _set_timeout(self) -> None:
+        wait = self._connection.limit.wait()
+        if wait != self.sock.gettimeout():  # setting it is a system call
+            self.sock.settimeout(wait)
 
     def close(self) -> None:
         self._raw.close()
@@ -123,6 +135,8 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
+        # A kept connection still has the timeout of its last read.
+        self.sock.settimeout(self.limit.wait())
         self.limit.sent = True
         super().send(data)
 

@@ -590,6 +590,7 @@ class Body:
         self._answer = connections.limited_answer(response.raw) if plain else None
         self._chunks = Dechunker() if self._answer is not None and self._answer.chunked else None
         self._left = self._answer.length if self._answer is not None else None
+        self._take: Any = self._answer.fp.read1 if self._answer is not None else None
         self._generic = None if self._answer is not None else _generic_blocks(response.raw)
         transport._bodies.add(self)
 
@@ -622,15 +623,15 @@ class Body:
         answer = self._answer
         assert answer is not None
         if self._chunks is None:
-            block = (
-                answer.fp.read1(_BLOCK if self._left is None else min(self._left, _FILE_BLOCK))
-                if self._left != 0
-                else b""
-            )
-            if self._left is not None:
+            if self._left is None:
+                block = answer.fp.read1(_BLOCK)
+            else:
+                block = self._take(min(self._left, _FILE_BLOCK)) if self._left else b""
+                raw: Any = answer.fp.raw
+                self._take = raw.take  # the first read has emptied the buffer
                 self._left -= len(block)
                 if not block and self._left:
-                    raise TransportError(f"the body ended {self._left} bytes short")
+                    raise ConnectionError(f"the body ended {self._left} bytes short")
             if not block or self._left == 0:
                 self._finish(whole=self._left == 0)
             return block

@@ -141,9 +141,9 @@ class FileService:
         check_target(target)
         with closing(self._routes.open(path, {})) as body:
             size = self._routes.size(path, body)
-            with Progress(progress, f"download {target.name}", size) as shown, replacing(target) as file:
+            with Progress(progress, f"download {target.name}", size) as shown, replacing(target) as write:
                 for block in blocks(path, body, size):
-                    file.write(block)
+                    write(block)
                     shown.add(len(block))
         return size
 

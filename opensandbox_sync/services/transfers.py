@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 import sys
@@ -11,7 +12,7 @@ import uuid
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, Callable, Iterator, Optional, Union
+from typing import Any, Callable, Iterator, Optional, Union
 
 from ..errors import InvalidArgumentError
 
@@ -95,8 +96,9 @@ def check_target(target: Path, *, parent: bool = True) -> None:
 
 
 @contextmanager
-def replacing(target: Path, mode: Optional[int] = None) -> Iterator[BinaryIO]:
+def replacing(target: Path, mode: Optional[int] = None) -> Iterator[Callable[[bytes], None]]:
     """A new file, readable for nobody else, that takes ``target``'s place when the block ends well; else it is removed.
+    Yields what writes to it.
 
     ``mode`` None: what ``target`` has, or what a new file gets here. A link at ``target`` is replaced, not followed.
     """
@@ -104,12 +106,18 @@ def replacing(target: Path, mode: Optional[int] = None) -> Iterator[BinaryIO]:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     handle = os.open(temporary, flags, 0o600 if mode is not None else 0o666)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with io.FileIO(handle, "wb") as file:
             if mode is None:
                 # The umask can only be read by setting it, which other threads would notice: it shows here.
                 mode = _mode_of(target) or stat.S_IMODE(os.fstat(handle).st_mode)
                 temporary.chmod(0o600)
-            yield file
+
+            def write(data: bytes) -> None:
+                done = file.write(data)
+                while done < len(data):  # no buffer between: the blocks are large
+                    done += file.write(memoryview(data)[done:])
+
+            yield write
         temporary.chmod(mode & 0o777)
         temporary.replace(target)
     except BaseException:

@@ -169,10 +169,10 @@ def download_dir(
             source = top + file.name
             with closing(routes.open(source, {})) as body, stop.ending(body):
                 size = routes.size(source, body)
-                with replacing(root / file.name, file.mode) as target:
+                with replacing(root / file.name, file.mode) as write:
                     for block in blocks(source, body, size):
                         stop.check()
-                        target.write(block)
+                        write(block)
                         shown.add(len(block))
 
         _at_once(fetch, files)
