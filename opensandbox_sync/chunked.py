@@ -20,6 +20,8 @@ class Dechunker:
         self.done = False
         #: Bytes behind the end of the body: the connection is out of step and cannot be used again.
         self.excess = b""
+        #: The content that stood before the error which ``feed`` raised: it may be the result of a run.
+        self.before = b""
         self._rest = b""  # a size line, CRLF or trailer that is not all there yet
         self._left = 0  # bytes of the current chunk still to come
         self._in_trailers = False
@@ -31,6 +33,14 @@ class Dechunker:
             self._left -= len(data)
             return data
         out: List[bytes] = []
+        try:
+            self._feed(data, out)
+        except ProtocolError:
+            self.before = b"".join(out)
+            raise
+        return b"".join(out)
+
+    def _feed(self, data: bytes, out: List[bytes]) -> None:
         if self._rest:
             data, self._rest = self._rest + data, b""
         at = 0
@@ -52,11 +62,10 @@ class Dechunker:
                 self._rest = data[at:]
                 if len(self._rest) > _MAX_LINE:
                     raise ProtocolError("a chunk's size line has no end")
-                return b"".join(out)
+                return
             self._line(data[at:end])
             at = end + 2
         self.excess = data[at:] if self.done else b""
-        return b"".join(out)
 
     def _many(self, data: bytes, at: int, out: List[bytes]) -> int:
         """Take all whole chunks from ``at`` on in one pass where that is sure to be right; return where it stopped.

@@ -724,7 +724,8 @@ class ExecutionStream:
         events = decoder.feed(block) if block else decoder.finish()
         try:
             fold.feed(events)
-            decoder.raise_for_rest()
+            if not decoder.cut:
+                decoder.raise_for_rest()
             fold.raise_for_failure(self._run.action, self._body.request_id)
             if not block and not fold.ended:
                 raise TransportError("the stream ended without a result" if fold.saw_event else "the answer was empty")

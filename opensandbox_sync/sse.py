@@ -166,6 +166,8 @@ class EventDecoder:
         self._data_size = 0
         self._name = ""  # its event: line
         self._error: Optional[ProtocolError] = None
+        #: Whether ``finish`` found a frame that begins as frames do and is not whole: the bytes end too early.
+        self.cut = False
 
     def feed(self, chunk: bytes) -> List[RawEvent]:
         """The events that ``chunk`` completes."""
@@ -193,9 +195,12 @@ class EventDecoder:
         """The event that the end of the stream completes: a last frame may lack its terminator."""
         if self._error is not None:
             return []
-        block = (self._start or b"") + b"".join(self._rest)
+        block, within = (self._start or b"") + b"".join(self._rest), bool(self._data)
         self._start, self._rest, self._rest_size = None, [], 0
-        return self._read(block + b"\n\n")
+        events = self._read(block + b"\n\n")
+        begins = any(name.startswith(block[: len(name)]) for name in (b"{", b"data:", b"event:", b"id:", b"retry:"))
+        self.cut = self._error is not None and (within or begins)
+        return events
 
     def raise_for_rest(self) -> None:
         """Raise the ``ProtocolError`` of the frame at which reading stopped, if there was one."""

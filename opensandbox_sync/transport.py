@@ -590,6 +590,7 @@ class Body:
         self._answer = connections.limited_answer(response.raw) if plain else None
         self._chunks = Dechunker() if self._answer is not None and self._answer.chunked else None
         self._left = self._answer.length if self._answer is not None else None
+        self._failure: Optional[ProtocolError] = None  # what came behind bytes that are still to be seen
         self._take: Any = self._answer.fp.read1 if self._answer is not None else None
         self._generic = None if self._answer is not None else _generic_blocks(response.raw)
         transport._bodies.add(self)
@@ -616,6 +617,7 @@ class Body:
 
     def _read_block(self) -> bytes:
         if self._generic is not None:
+            self.limit.wait()  # their timeouts count from the last byte: the deadline is seen when one comes
             block = next(self._generic, b"")
             if not block:
                 self._finish(whole=True)
@@ -635,10 +637,17 @@ class Body:
             if not block or self._left == 0:
                 self._finish(whole=self._left == 0)
             return block
+        if self._failure is not None:
+            raise self._failure
         data = answer.fp.read1(_BLOCK)
         if not data:
             raise TransportError("the body was cut before its final chunk")
-        block = self._chunks.feed(data)
+        try:
+            block = self._chunks.feed(data)
+        except ProtocolError as error:
+            block, self._failure = self._chunks.before, error
+            if not block:
+                raise
         if self._chunks.done:
             self._finish(whole=not self._chunks.excess)
         return block
