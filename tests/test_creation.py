@@ -221,7 +221,7 @@ def test_what_a_pool_or_a_template_decides_cannot_be_given_with_it(source: str, 
             r"egress\[0\]: target must be text",
         ),
         (
-            {"image": "i", "network_policy": NetworkPolicy(egress="pypi.org")},  # type: ignore[arg-type]
+            {"image": "i", "network_policy": NetworkPolicy(egress="pypi.org")},
             "egress must be a list of NetworkRule",
         ),
         ({"image": "i", "credential_proxy": True}, "credential_proxy needs network_policy"),
@@ -243,8 +243,8 @@ def test_what_cannot_be_is_refused_with_its_name(options: Dict[str, Any], words:
     [
         (lambda: PlatformSpec("linux", "x86_64"), "platform arch must be 'amd64' or 'arm64', not 'x86_64'"),
         (lambda: PlatformSpec("darwin", "arm64"), "platform os must be 'linux' or 'windows'"),
-        (lambda: PlatformSpec(None, "arm64"), "platform os"),  # type: ignore[arg-type]
-        (lambda: LifecycleHook("true"), "command must be a list of words"),  # type: ignore[arg-type]
+        (lambda: PlatformSpec(None, "arm64"), "platform os"),
+        (lambda: LifecycleHook("true"), "command must be a list of words"),
         (lambda: LifecycleHook([" "]), r"command\[0\]"),
         (lambda: LifecycleHook(["true"], 0), "timeout_seconds must be a whole number from 1 to 10800, not 0"),
         (lambda: LifecycleHook(["true"], True), "timeout_seconds"),
@@ -257,9 +257,9 @@ def test_what_cannot_be_is_refused_with_its_name(options: Dict[str, Any], words:
             ),
             "two hooks are named 'a '",
         ),
-        (lambda: SandboxLifecycle(["true"]), "pre_start must be a LifecycleHook"),  # type: ignore[arg-type]
+        (lambda: SandboxLifecycle(["true"]), "pre_start must be a LifecycleHook"),
         (
-            lambda: SandboxLifecycle(periodic=[LifecycleHook(["true"])]),  # type: ignore[list-item]
+            lambda: SandboxLifecycle(periodic=[LifecycleHook(["true"])]),
             "periodic must hold PeriodicLifecycleHook",
         ),
         (lambda: ImageSpec(" "), "image uri"),

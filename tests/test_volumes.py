@@ -10,7 +10,7 @@ from typing import Any, Callable, Dict
 
 import pytest
 
-from opensandbox_sync import OSSFS, PVC, Host, InvalidArgumentError, SandboxClient, Volume
+from opensandbox_sync import OSSFS, PVC, BadRequestError, Host, InvalidArgumentError, SandboxClient, Volume
 from opensandbox_sync.codec import encode
 
 KEYS = {"access_key_id": "the-key-id", "access_key_secret": "the-key-secret"}
@@ -115,7 +115,7 @@ def ossfs(**changes: Any) -> Volume:
         (lambda: Volume("a\n", "/d", host=Host("/s")), "volume name"),
         (lambda: Volume("a" * 64, "/d", host=Host("/s")), "volume name .*at most 63"),
         (lambda: Volume("", "/d", host=Host("/s")), "volume name .*not ''"),
-        (lambda: Volume(None, "/d", host=Host("/s")), "volume name .*not None"),  # type: ignore[arg-type]
+        (lambda: Volume(None, "/d", host=Host("/s")), "volume name .*not None"),
         (lambda: Volume("data", "d", host=Host("/s")), "volume 'data': mount_path must be absolute, not 'd'"),
         (lambda: Volume("data", "", host=Host("/s")), "volume 'data': mount_path"),
         (lambda: Volume("data", "/d"), "volume 'data': exactly one of host, pvc and ossfs .*none was given"),
@@ -192,3 +192,22 @@ def test_the_keys_of_a_bucket_are_in_no_repr_and_no_error() -> None:
     with pytest.raises(InvalidArgumentError) as caught:
         ossfs(access_key_id="", bucket="bu", access_key_secret="the-key-secret")
     assert "the-key" not in str(caught.value)
+
+
+@pytest.mark.embedded
+@pytest.mark.parametrize(
+    ("volume", "code", "words"),
+    [
+        (Volume.host("d", "/etc", mount_path="/d"), "VOLUME::HOST_PATH_NOT_ALLOWED", "'/etc' is not under any"),
+        (Volume.host("d", "/srv/", mount_path="/d"), "VOLUME::INVALID_HOST_PATH", "not normalized"),
+        (Volume.pvc("d", "claim", mount_path="/d"), "VOLUME::UNSUPPORTED_BACKEND", "without isolation"),
+        (ossfs(), "VOLUME::UNSUPPORTED_BACKEND", "without isolation"),
+    ],
+)
+def test_the_embedded_server_checks_a_volume_and_says_why_it_cannot_mount_it(
+    client: SandboxClient, volume: Volume, code: str, words: str
+) -> None:
+    with pytest.raises(BadRequestError, match=words) as caught:
+        client.create("x", volumes=[volume])
+    assert caught.value.code == code
+    assert "the-key" not in str(caught.value) + caught.value.body
