@@ -123,6 +123,7 @@ def test_a_language_that_is_not_the_contexts_is_refused() -> None:
             "error running codes language runtime server not configured, please check your image runtime",
             NotSupportedError,
         ),
+        ("error running codes no kernel found for language java", NotSupportedError),
         ("error running codes context not found", NotFoundError),
         ("error running codes unknown language: ruby", BadRequestError),
         ("error running codes the kernel died", ServerError),

@@ -222,8 +222,9 @@ def _told_apart(error: ServerError) -> ApiError:
         "status_code": error.status_code,
         "body": error.body,
     }
-    if "runtime server not configured" in error.body:
-        return NotSupportedError(f"{error} (code needs an image with a Jupyter server in it)", **details)
+    if "runtime server not configured" in error.body or "no kernel found" in error.body:
+        hint = "code needs an image with a Jupyter server and the language's kernel in it"
+        return NotSupportedError(f"{error} ({hint})", **details)
     if "unknown language" in error.body or "unsupported language" in error.body:
         return BadRequestError(str(error), **details)
     return error
