@@ -165,10 +165,6 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
             except OSError:
                 pass  # not connected any more
 
-    @property
-    def is_idle(self) -> bool:
-        return self.answer is None or self.answer.isclosed()
-
 
 def connection_pools(registry: Set[Any]) -> Any:
     """The pool classes for a urllib3 ``PoolManager``; their connections are found in ``registry``."""

@@ -273,11 +273,8 @@ class Transport:
 
     def forget(self, base_url: str) -> None:
         """Close the idle connections to an address that is gone."""
-        url = urlsplit(base_url)
-        with self._lock:
-            for connection in list(self._connections):
-                if connection.is_idle and (connection.host, connection.port) == (url.hostname, url.port):
-                    connection.close()
+        if self._adapter is not None and self._pid == os.getpid():
+            self._adapter.forget(self.normalised(base_url))
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -704,11 +701,54 @@ class Body:
 
 
 class _Adapter(HTTPAdapter):
-    """requests' adapter over connections of ours."""
+    """requests' adapter over connections of ours.
+
+    It keeps the pools of plain HTTP itself, by scheme and authority: urllib3 parses the URL and builds a key of 27 fields
+    for each request, which costs as much as the request.
+    """
 
     def __init__(self, registry: Any) -> None:
         self._pool_classes = connections.connection_pools(registry)
+        self._plain_pools: Dict[str, Any] = {}
         super().__init__(pool_connections=_POOLS, pool_maxsize=_POOLS, max_retries=0)
+
+    def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
+        return self._plain_pool(request.url, proxies) or super().get_connection_with_tls_context(
+            request, verify, proxies=proxies, cert=cert
+        )
+
+    def get_connection(self, url: Any, proxies: Any = None) -> Any:  # what requests before 2.32 calls
+        return self._plain_pool(url, proxies) or super().get_connection(url, proxies)
+
+    def _plain_pool(self, url: str, proxies: Any) -> Any:
+        scheme, _, rest = url.partition("://")
+        if proxies or scheme != "http":
+            return None
+        authority = rest.partition("/")[0]
+        pool = self._plain_pools.get(authority)
+        if pool is None:
+            parts = urlsplit(url)
+            pool = self._pool_classes["http"](parts.hostname, parts.port, maxsize=_POOLS)
+            pool = self._plain_pools.setdefault(authority, pool)
+        return pool
+
+    def request_url(self, request: Any, proxies: Any) -> str:
+        if proxies:
+            return str(super().request_url(request, proxies))
+        path = request.url.partition("://")[2].partition("/")[2]
+        # What urllib3 takes for a host, it would connect to.
+        return "/" + path.lstrip("/") if path[:1] == "/" else "/" + path
+
+    def forget(self, base_url: str) -> None:
+        """Close the idle connections to an address that is gone."""
+        pool = self._plain_pools.pop(base_url.partition("://")[2].partition("/")[0], None)
+        if pool is not None:
+            pool.close()
+
+    def close(self) -> None:
+        super().close()
+        while self._plain_pools:
+            self._plain_pools.popitem()[1].close()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
