@@ -124,8 +124,8 @@ def number_of(raw: RawEvent, name: str) -> Optional[int]:
 def error_of(raw: RawEvent) -> Optional[EventError]:
     """The ``error`` object; ``traceback`` may be null (SQL and isolated errors)."""
     value = raw.get("error")
-    if value is None:
-        return None
+    if value is None or (isinstance(value, str) and not raw.get("type")):
+        return None  # a text is a late {"error": …} object: no event, and Execution tells what it means
     if not isinstance(value, dict):
         raise ProtocolError(f"an event's error must be an object, not {_shown(value)}")
     lines = value.get("traceback") or []
