@@ -457,9 +457,10 @@ class SandboxClient:
     def _post_create(self, body: Dict[str, Any], metadata: Optional[Mapping[str, str]]) -> SandboxInfo:
         try:
             answer = self._call("POST", "/sandboxes", action="create a sandbox", json=body, timeout=_CREATE_TIMEOUT)
+            return decode_answer(SandboxInfo, answer)
         except ConnectError:
             raise
-        except TransportError as error:
+        except (TransportError, ProtocolError) as error:
             hint = (
                 f"with metadata {dict(metadata)!r}"
                 if metadata
@@ -470,7 +471,6 @@ class SandboxClient:
                 f"request id {error.request_id}",
             )
             raise
-        return decode_answer(SandboxInfo, answer)
 
     def _resume(self, sandbox_id: str) -> None:
         self._call("POST", _path(sandbox_id) + "/resume", action=f"resume sandbox {sandbox_id}")

@@ -63,6 +63,7 @@ class _LimitedReader(io.RawIOBase):
         self.sock = sock
         self._raw = sock.makefile("rb", buffering=0)
         self._connection = connection
+        self.ended = False  # the peer has closed
 
     def readable(self) -> bool:
         return True
@@ -71,6 +72,7 @@ class _LimitedReader(io.RawIOBase):
         self._set_timeout()
         count: Optional[int] = self._raw.readinto(buffer)
         self._connection.used_at = time.monotonic()
+        self.ended = count == 0
         return count
 
     def take(self, size: int) -> bytes:
@@ -94,8 +96,15 @@ class _Response(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, connection: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.fp.close()
-        self.fp = io.BufferedReader(_LimitedReader(sock, connection))
+        self._reader = _LimitedReader(sock, connection)
+        self.fp = io.BufferedReader(self._reader)
         connection.answer = self
+
+    def begin(self) -> None:
+        super().begin()
+        if self._reader.ended:
+            # http.client takes the end of the connection for the end of the headers, and then finds an empty body.
+            raise http.client.RemoteDisconnected("the answer was cut inside its headers")
 
 
 _Base: Any = object  # the urllib3 connection that a subclass adds: its calls are behind super()
