@@ -1,0 +1,292 @@
+"""How often a call reaches the server: a command and a create at most once, what is harmless to repeat until one
+deadline.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any, Dict, Iterator, List
+
+import pytest
+import requests
+
+from opensandbox_sync import (
+    ConnectError,
+    NotFoundError,
+    ProtocolError,
+    RateLimitError,
+    RequestTimeoutError,
+    RetryPolicy,
+    SandboxClient,
+    SandboxError,
+    ServerError,
+    StreamInterruptedError,
+    TransportError,
+    connections,
+)
+
+from .conftest import until
+from .scripted import API_KEY, RESET, closed_port, in_turn, promptly, scripted, serving
+from .wire import (
+    HANG,
+    SANDBOX_ID,
+    Request,
+    complete,
+    init,
+    refusal,
+    stdout,
+    stream,
+    whole,
+)
+
+QUICK = RetryPolicy(initial_backoff=0.001, max_backoff=0.01)
+DEATHS: Dict[str, List[Any]] = {
+    "closed without an answer": [b""],
+    "reset without an answer": [RESET],
+    "closed inside the headers": [b"HTTP/1.1 200 OK\r\nContent-", b""],
+    "reset inside the headers": [b"HTTP/1.1 200 OK\r\nContent-", RESET],
+    "closed inside the body": [b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{", b""],
+    "no HTTP": [b"220 mail.example.com ESMTP\r\n", b""],
+}
+INFO = f"/v1/sandboxes/{SANDBOX_ID}"
+
+
+@pytest.fixture(params=["our connections", "a user's session"])
+def wire(request: pytest.FixtureRequest) -> Iterator[Dict[str, Any]]:
+    if request.param == "our connections":
+        yield {}
+        return
+    with requests.Session() as session:
+        yield {"session": session}
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_command_whose_connection_dies_is_sent_once(wire: Dict[str, Any], death: str) -> None:
+    with scripted({"POST /command": DEATHS[death]}, retry=QUICK, **wire) as (sandbox, server):
+        with promptly(), pytest.raises(StreamInterruptedError):
+            sandbox.commands.run("x")
+        assert len(server.asked("POST", "/command")) == 1
+
+
+@pytest.mark.parametrize("death", DEATHS)
+def test_a_create_whose_connection_dies_is_sent_once_and_tells_how_to_find_the_sandbox(
+    wire: Dict[str, Any], death: str
+) -> None:
+    with serving({"POST /v1/sandboxes": DEATHS[death]}) as server:
+        with SandboxClient(domain=server.address, api_key=API_KEY, retry=QUICK, **wire) as client:
+            with promptly(), pytest.raises((TransportError, ProtocolError), match="may have been created") as caught:
+                client.create("python:3.12", metadata={"job": "seven"})
+        (sent,) = server.asked("POST", "/v1/sandboxes")
+    assert caught.value.request_id == sent.headers["x-request-id"]
+    assert "seven" in str(caught.value) and sent.headers["x-request-id"] in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_command_and_a_create_that_were_refused_are_not_sent_again(wire: Dict[str, Any], status: int) -> None:
+    answer = refusal(status, "BUSY", "later", {"Retry-After": "0"})
+    table = {"POST /command": answer, "POST /v1/sandboxes": answer}
+    with scripted(table, retry=QUICK, **wire) as (sandbox, server):
+        for call in (lambda: sandbox.commands.run("x"), lambda: sandbox._client.create("i")):
+            with pytest.raises((ServerError, RateLimitError)):
+                call()
+        assert len(server.asked("POST", "/command")) == len(server.asked("POST", "/v1/sandboxes")) == 1
+
+
+def test_a_command_that_found_no_connection_is_sent_when_there_is_one(wire: Dict[str, Any]) -> None:
+    # The first look-up names a port where nobody listens, the second one the daemon's.
+    with scripted({"POST /command": stream(init(), complete())}, retry=QUICK, **wire) as (sandbox, server):
+        server.table["GET /endpoints/44772"] = in_turn(
+            whole(200, {"endpoint": f"127.0.0.1:{closed_port()}"}), whole(200, {"endpoint": server.address})
+        )
+        assert sandbox.commands.run("x").exit_code == 0
+        assert len(server.asked("POST", "/command")) == 1
+
+
+def test_a_command_with_no_server_at_all_is_a_connect_error_that_names_the_address(wire: Dict[str, Any]) -> None:
+    with scripted({}, retry=QUICK, **wire) as (sandbox, server):
+        address = f"127.0.0.1:{closed_port()}"
+        server.table["GET /endpoints/44772"] = whole(200, {"endpoint": address})
+        with promptly(), pytest.raises(ConnectError, match=address):
+            sandbox.commands.run("x")
+
+
+def test_an_idle_connection_that_the_server_closed_neither_fails_nor_repeats_a_command(wire: Dict[str, Any]) -> None:
+    # The answer does not announce the close, so the connection is kept.
+    with scripted({"POST /command": [*stream(init(), complete()), b""]}, **wire) as (sandbox, server):
+        for number in range(1, 11):
+            assert sandbox.commands.run("x").exit_code == 0
+            until(lambda: server.ended == number, "the server closed the connection")  # noqa: B023
+        assert len(server.asked("POST", "/command")) == 10
+
+
+def test_a_command_does_not_go_out_on_a_connection_that_was_idle_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A server that has given an idle connection up may not have said so yet.
+    monkeypatch.setattr(connections, "_FRESH_SECONDS", 0.0)
+    with scripted({"POST /command": stream(init(), complete())}) as (sandbox, server):
+        server.posts_per_connection = 1
+        assert [sandbox.commands.run("x").exit_code for _ in range(5)] == [0] * 5
+        assert len(server.asked("POST", "/command")) == 5
+
+
+def test_commands_in_quick_succession_share_one_connection() -> None:
+    with scripted({"POST /command": stream(init(), complete())}) as (sandbox, server):
+        for _ in range(20):
+            sandbox.commands.run("x")
+        assert server.connection_count <= 3  # a machine that stalls for a second may cost one
+
+
+@pytest.mark.parametrize("death", DEATHS)
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_what_is_harmless_to_repeat_is_repeated_when_a_connection_dies(
+    wire: Dict[str, Any], method: str, death: str
+) -> None:
+    if wire and death == "closed inside the headers":
+        pytest.skip("http.client takes this for a whole answer, and another's connections are not ours to mend")
+    with scripted({}, retry=QUICK, **wire) as (sandbox, server):
+        good = server.table[f"{method} {INFO}"]
+        assert not callable(good)
+        server.table[f"{method} {INFO}"] = in_turn(DEATHS[death], DEATHS[death], good)
+        sandbox.info() if method == "GET" else sandbox.kill()
+        assert len(server.asked(method, INFO)) == 3
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_a_busy_server_is_asked_again(wire: Dict[str, Any], status: int) -> None:
+    busy = refusal(status, "BUSY", "later", {"Retry-After": "0"})
+    with scripted({}, retry=QUICK, **wire) as (sandbox, server):
+        server.table[f"GET {INFO}"] = in_turn(busy, busy, server.table[f"GET {INFO}"])
+        assert sandbox.info().id == SANDBOX_ID
+        assert len(server.asked("GET", INFO)) == 3
+
+
+@pytest.mark.parametrize("status, kind", [(500, ServerError), (404, NotFoundError), (501, ServerError)])
+def test_an_answer_that_will_not_change_is_not_asked_for_again(status: int, kind: type) -> None:
+    with scripted({f"GET {INFO}": refusal(status, "NO", "no")}, retry=QUICK) as (sandbox, server):
+        with pytest.raises(kind):
+            sandbox.info()
+        assert len(server.asked("GET", INFO)) == 1
+
+
+def test_attempts_end_at_the_number_that_was_asked_for() -> None:
+    policy = RetryPolicy(max_retries=2, initial_backoff=0.001)
+    with scripted({f"GET {INFO}": refusal(503, "BUSY", "later")}, retry=policy) as (sandbox, server):
+        with pytest.raises(ServerError, match="later"):
+            sandbox.info()
+        assert len(server.asked("GET", INFO)) == 3
+
+
+def test_all_attempts_share_one_deadline(wire: Dict[str, Any]) -> None:
+    policy = RetryPolicy(max_retries=10_000, initial_backoff=0.01, max_backoff=0.02)
+    with scripted({f"GET {INFO}": refusal(503, "BUSY", "later")}, retry=policy, timeout=0.4, **wire) as (
+        sandbox,
+        server,
+    ):
+        with promptly(), pytest.raises(ServerError, match="later"):
+            sandbox.info()
+        assert len(server.asked("GET", INFO)) > 3
+
+
+@pytest.mark.parametrize("after", ["30", "Fri, 31 Dec 2100 23:59:59 GMT"])
+def test_a_retry_after_beyond_the_deadline_is_not_waited_for(after: str) -> None:
+    busy = refusal(503, "BUSY", "later", {"Retry-After": after})
+    with scripted({f"GET {INFO}": busy}, timeout=5) as (sandbox, server):
+        with promptly(4), pytest.raises(ServerError) as caught:
+            sandbox.info()
+        assert len(server.asked("GET", INFO)) == 1
+    assert caught.value.retry_after is not None and caught.value.retry_after >= 30
+
+
+def test_a_retry_after_is_waited_for_even_where_the_back_off_would_be_long() -> None:
+    policy = RetryPolicy(initial_backoff=60, max_backoff=60)
+    with scripted({}, retry=policy) as (sandbox, server):
+        plain = server.table[f"GET {INFO}"]
+        server.table[f"GET {INFO}"] = in_turn(refusal(503, "BUSY", "later", {"Retry-After": "0"}), plain)
+        with promptly():
+            sandbox.info()
+
+
+@pytest.mark.parametrize("nonsense", ["soon", "-1", "1e9", "9" * 400, "²", ""])
+def test_a_retry_after_that_makes_no_sense_is_ignored(nonsense: str) -> None:
+    busy = refusal(503, "BUSY", "later", {"Retry-After": nonsense} if nonsense.isascii() else {})
+    with scripted({}, retry=QUICK) as (sandbox, server):
+        server.table[f"GET {INFO}"] = in_turn(busy, server.table[f"GET {INFO}"])
+        with promptly():
+            assert sandbox.info().id == SANDBOX_ID
+
+
+def test_back_off_doubles_and_is_drawn_from_its_upper_half() -> None:
+    policy = RetryPolicy(max_retries=6, initial_backoff=0.1, max_backoff=1.0)
+
+    def delay(attempt: int, draw: float) -> Any:
+        return policy.delay(attempt, repeatable=True, status=503, draw=lambda: draw)
+
+    assert [delay(n, 1.0) for n in range(1, 8)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, None]
+    assert [delay(n, 0.0) for n in range(1, 5)] == [0.05, 0.1, 0.2, 0.4]
+    drawn = {policy.delay(1, repeatable=True, status=503) for _ in range(20)}
+    assert len(drawn) > 1, "without jitter, many clients come back in step"
+
+
+def test_an_answer_that_trickles_ends_at_the_deadline() -> None:
+    def trickle(request: Request) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
+        while True:
+            time.sleep(0.02)
+            yield b" "
+
+    with scripted({f"GET {INFO}": trickle}, timeout=0.3) as (sandbox, _):
+        with promptly(), pytest.raises(RequestTimeoutError):
+            sandbox.info()
+
+
+def test_headers_that_trickle_end_at_the_deadline() -> None:
+    def trickle(request: Request) -> Iterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nX-Slow: "
+        while True:
+            time.sleep(0.02)
+            yield b"x"
+
+    with scripted({f"GET {INFO}": trickle}, timeout=0.3) as (sandbox, _):
+        with promptly(), pytest.raises(RequestTimeoutError):
+            sandbox.info()
+
+
+def test_a_silent_server_is_waited_for_once(wire: Dict[str, Any]) -> None:
+    with scripted({f"GET {INFO}": [HANG]}, timeout=0.3, retry=QUICK, **wire) as (sandbox, server):
+        with promptly(), pytest.raises(RequestTimeoutError):
+            sandbox.info()
+        assert len(server.asked("GET", INFO)) == 1
+
+
+@pytest.mark.parametrize("length", [b"Content-Length: 999", b"Transfer-Encoding: chunked"])
+def test_an_answer_shorter_than_it_says_is_an_error_and_no_shorter_answer(wire: Dict[str, Any], length: bytes) -> None:
+    body = b"3e7\r\n[]" if b"chunked" in length else b"[]"
+    with scripted({f"GET {INFO}": [b"HTTP/1.1 200 OK\r\n" + length + b"\r\n\r\n" + body, b""]}, **wire) as (sandbox, _):
+        with promptly(), pytest.raises(TransportError):
+            sandbox.info()
+
+
+def test_closing_the_client_ends_a_wait_between_two_attempts() -> None:
+    policy = RetryPolicy(initial_backoff=60, max_backoff=60)
+    with scripted({f"GET {INFO}": refusal(503, "BUSY", "later")}, retry=policy, timeout=100) as (sandbox, server):
+        seen: List[BaseException] = []
+
+        def call() -> None:
+            try:
+                sandbox.info()
+            except SandboxError as error:
+                seen.append(error)
+
+        thread = threading.Thread(target=call)
+        thread.start()
+        until(lambda: server.asked("GET", INFO), "the server was asked")
+        sandbox._client.close()
+        thread.join(20)
+    assert [error.code for error in seen if isinstance(error, SandboxError)] == ["CLOSED"]
+
+
+def test_a_stream_that_was_only_partly_read_gives_its_connection_up() -> None:
+    answer = stream(init(), *(stdout(str(n)) for n in range(50)), HANG)
+    with scripted({"POST /command": answer}) as (sandbox, _):
+        with promptly(), sandbox.commands.stream("x") as events:
+            assert next(events).type == "init"
