@@ -61,6 +61,8 @@ class _LimitedReader(io.RawIOBase):
     def __init__(self, sock: Any, connection: Any) -> None:
         super().__init__()
         self.sock = sock
+        # Keeps the socket open for as long as this reads. Not read from: it refuses to go on after a timeout, where a
+        # run that was interrupted still has something to say.
         self._raw = sock.makefile("rb", buffering=0)
         self._connection = connection
         self.ended = False  # the peer has closed
@@ -68,9 +70,9 @@ class _LimitedReader(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> Optional[int]:
+    def readinto(self, buffer: Any) -> int:
         self._set_timeout()
-        count: Optional[int] = self._raw.readinto(buffer)
+        count: int = self.sock.recv_into(buffer)
         self._connection.used_at = time.monotonic()
         self.ended = count == 0
         return count

@@ -764,11 +764,11 @@ class ExecutionStream:
     def _broken(self, cause: TransportError) -> SandboxError:
         """The error for a stream that ended, or fell silent, before its result."""
         fold, run = self._run.fold, self._run
-        fold.settle()
         deadline = self._body.limit.deadline
         late = deadline is not None and time.monotonic() >= deadline
         if late:
             self._stop()
+        fold.settle()
         self.close()
         if late:
             self.execution.timed_out = True
@@ -801,8 +801,18 @@ class ExecutionStream:
                 self._read_init()
             if self.execution.id is not None:
                 self._run.interrupt(self.execution.id, INTERRUPT_SECONDS)
+                if self._run.drains:
+                    self._read_rest()
         except SandboxError:
             pass
+
+    def _read_rest(self) -> None:
+        """Read on for up to a second: a kernel is busy, and refuses other code, until the end of what it ran."""
+        self._body.limit.deadline = time.monotonic() + INTERRUPT_SECONDS
+        block = self._body.read()
+        while block:
+            self._run.fold.feed(self._decoder.feed(block))
+            block = self._body.read()
 
     def _read_init(self) -> None:
         """Read on for up to a second until the run's id is known."""

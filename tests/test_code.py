@@ -171,6 +171,31 @@ def test_a_timeout_interrupts_the_kernel_and_keeps_what_came() -> None:
         assert "timeout" not in peer.asked("POST", "/code")[0].json
 
 
+def test_after_a_timeout_the_kernels_last_words_are_waited_for_so_that_it_is_free() -> None:
+    interrupted = threading.Event()
+
+    def respond(request: Request) -> Iterable[Piece]:
+        if request.method == "DELETE":
+            interrupted.set()
+            return whole(200)
+        return last_words()
+
+    def last_words() -> Iterable[Piece]:
+        *first, end = stream(init("0f3c"), stdout("so far"))
+        yield from first
+        interrupted.wait(20)
+        yield from stream(failed("", name="KeyboardInterrupt"), complete())[1:-1]
+        yield end
+
+    with peer_sandbox(respond) as (sandbox, _):
+        with pytest.raises(CommandTimeoutError) as raised:
+            sandbox.code.run("while True: pass", timeout=0.2)
+        execution = raised.value.execution
+        assert execution is not None
+        assert execution.error is not None
+        assert (execution.timed_out, execution.error.name) == (True, "KeyboardInterrupt")
+
+
 def test_ctrl_c_interrupts_the_kernel() -> None:
     with peer_sandbox(interrupted_peer) as (sandbox, peer):
 
