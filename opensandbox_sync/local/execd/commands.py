@@ -2,7 +2,8 @@
 
 A command's life is not tied to a connection: only its own end, its timeout or DELETE /command ends it. Its
 output goes to files, not to pipes, so that the shell's end is the command's end even where a child keeps its
-output open, and that child is not killed by a broken pipe later.
+output open, and that child is not killed by a broken pipe later. The real daemon does so too, with what follows
+from it: `echo x > /dev/stderr` opens the file anew and empties it, and what was not read yet is lost.
 """
 
 from __future__ import annotations
@@ -130,12 +131,7 @@ class Tail:
         """Frames, and whether there is certainly more to read."""
         data = os.pread(self.file.fileno(), READ_SIZE, self._offset)
         self._offset += len(data)
-        if data:
-            lines = self._lines.feed(data)
-        else:
-            lines = self._lines.idle()
-            if os.fstat(self.file.fileno()).st_size < self._offset:
-                self._offset = 0  # `echo x > /dev/stderr` opens the file anew and empties it
+        lines = self._lines.feed(data) if data else self._lines.idle()
         return output_frames(self._kind, lines), len(data) == READ_SIZE
 
     def rest(self) -> Iterator[bytes]:
