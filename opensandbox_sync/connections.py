@@ -36,6 +36,7 @@ class Limit:
         self.sent = False
         #: Seconds to go on reading for the answer's start after a KeyboardInterrupt; see Connection.getresponse.
         self.linger = 0.0
+        self.awaits_start = False
         self.interrupted = False
 
     def wait(self) -> Optional[float]:
@@ -46,6 +47,14 @@ class Limit:
         if left <= 0:
             raise socket.timeout("timed out")
         return left if self.idle is None or left < self.idle else self.idle
+
+    def lingers(self) -> bool:
+        """At a KeyboardInterrupt: whether to read on for the answer's start; if so, ``linger`` seconds are left."""
+        if not self.awaits_start or not self.linger or self.interrupted:
+            return False
+        self.interrupted, self.idle = True, None
+        self.deadline = time.monotonic() + self.linger
+        return True
 
 
 #: The limit of the call that this thread is making: urllib3 has no way to hand one to the connection it chooses.
@@ -72,7 +81,13 @@ class _LimitedReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         self._set_timeout()
-        count: int = self.sock.recv_into(buffer)
+        try:
+            count: int = self.sock.recv_into(buffer)
+        except KeyboardInterrupt:
+            if not self._connection.limit.lingers():
+                raise
+            self._set_timeout()
+            count = self.sock.recv_into(buffer)
         self._connection.used_at = time.monotonic()
         self.ended = count == 0
         return count
@@ -152,20 +167,18 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
         super().send(data)
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
+        # The daemon sends its headers with the first event, so before that there is no id to interrupt. Dropping the
+        # connection at a Ctrl-C would leave the command running, with nobody to know its name: see Limit.linger.
+        limit = self.limit
+        limit.awaits_start = True
         try:
             return super().getresponse(*args, **kwargs)
-        except KeyboardInterrupt:
-            # The daemon sends its headers with the first event, so before that there is no id to interrupt. Dropping
-            # the connection now would leave the command running, with nobody to know its name.
-            if not self.limit.linger:
-                raise
-            limit = self.limit
-            limit.interrupted, limit.idle = True, None
-            limit.deadline = time.monotonic() + limit.linger
-            try:
-                return super().getresponse(*args, **kwargs)
-            except Exception:
+        except Exception:
+            if limit.interrupted:
                 raise KeyboardInterrupt from None
+            raise
+        finally:
+            limit.awaits_start = False
 
     def end(self) -> None:
         """Wake whoever reads from this connection; from any thread."""

@@ -111,14 +111,11 @@ class Peer:
         self.respond = respond
         self.requests: List[Request] = []
         self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.address = f"127.0.0.1:{self._listening.getsockname()[1]}"
         self._stopping = False
         self._connections: List[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._threads[0].start()
-
-    @property
-    def address(self) -> str:
-        return f"127.0.0.1:{self._listening.getsockname()[1]}"
 
     @property
     def connection_count(self) -> int:
