@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 from itertools import islice
@@ -175,6 +176,7 @@ def _range(size: int) -> Optional[Tuple[int, int]]:
 
 def _disposition(name: str) -> str:
     if name.isascii():
+        name = re.sub(r"[\r\n]", " ", name)  # as Go writes any header
         return f'attachment; filename="{name}"'
     escaped = quote(name, safe="")
     return f"attachment; filename=\"{escaped}\"; filename*=UTF-8''{escaped}"
