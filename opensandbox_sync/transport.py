@@ -603,9 +603,10 @@ class Body:
                 block: bytes = self._call.guard(self._read_block)
             except (SandboxError, AttributeError):
                 # close() in another thread takes the connection from under http.client, which then finds None.
-                if not self._closed:
+                # A close() of the client may have come before it knew of this body.
+                if not self._closed and not self._transport.closed:
                     raise
-                block = b""
+                self._closed = True
             if self._closed:
                 raise ClosedError(f"could not {self._call.action}: it was closed during the call")
             if block:
