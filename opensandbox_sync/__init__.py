@@ -200,6 +200,12 @@ if TYPE_CHECKING:
     from .sandbox import (
         Sandbox as Sandbox,
     )
+    from .services.code import (
+        CodeContext as CodeContext,
+    )
+    from .services.code import (
+        CodeService as CodeService,
+    )
     from .services.commands import (
         BackgroundCommand as BackgroundCommand,
     )
@@ -211,6 +217,167 @@ if TYPE_CHECKING:
     )
     from .services.commands import (
         CommandStatus as CommandStatus,
+    )
+    from .services.diagnostics import (
+        DiagnosticContent as DiagnosticContent,
+    )
+    from .services.diagnostics import (
+        DiagnosticsService as DiagnosticsService,
+    )
+    from .services.diagnostics import (
+        SandboxDiagnosticsService as SandboxDiagnosticsService,
+    )
+    from .services.egress import (
+        EgressService as EgressService,
+    )
+    from .services.egress import (
+        EgressStatus as EgressStatus,
+    )
+    from .services.file_routes import FileRoutes as FileRoutes
+    from .services.file_wire import (
+        FileInfo as FileInfo,
+    )
+    from .services.file_wire import (
+        FileList as FileList,
+    )
+    from .services.file_wire import (
+        WriteEntry as WriteEntry,
+    )
+    from .services.files import FileService as FileService
+    from .services.ignore import Ignore as Ignore
+    from .services.isolation import (
+        EnvPassthrough as EnvPassthrough,
+    )
+    from .services.isolation import (
+        HardeningLayer as HardeningLayer,
+    )
+    from .services.isolation import (
+        HardeningStatus as HardeningStatus,
+    )
+    from .services.isolation import (
+        IsolatedBind as IsolatedBind,
+    )
+    from .services.isolation import (
+        IsolatedOverlay as IsolatedOverlay,
+    )
+    from .services.isolation import (
+        IsolatedRun as IsolatedRun,
+    )
+    from .services.isolation import (
+        IsolatedRunStatus as IsolatedRunStatus,
+    )
+    from .services.isolation import (
+        IsolatedSession as IsolatedSession,
+    )
+    from .services.isolation import (
+        IsolatedSessionInfo as IsolatedSessionInfo,
+    )
+    from .services.isolation import (
+        IsolatedWorkspace as IsolatedWorkspace,
+    )
+    from .services.isolation import (
+        IsolationCapabilities as IsolationCapabilities,
+    )
+    from .services.isolation import (
+        IsolationService as IsolationService,
+    )
+    from .services.metrics import (
+        Metrics as Metrics,
+    )
+    from .services.metrics import (
+        MetricsService as MetricsService,
+    )
+    from .services.metrics import (
+        MetricsWatch as MetricsWatch,
+    )
+    from .services.multipart import (
+        BodyFailed as BodyFailed,
+    )
+    from .services.multipart import (
+        Multipart as Multipart,
+    )
+    from .services.multipart import (
+        Source as Source,
+    )
+    from .services.pools import (
+        PoolCapacity as PoolCapacity,
+    )
+    from .services.pools import (
+        PoolInfo as PoolInfo,
+    )
+    from .services.pools import (
+        PoolService as PoolService,
+    )
+    from .services.pools import (
+        PoolStatus as PoolStatus,
+    )
+    from .services.sessions import (
+        BashSession as BashSession,
+    )
+    from .services.sessions import (
+        SessionService as SessionService,
+    )
+    from .services.snapshots import (
+        SnapshotInfo as SnapshotInfo,
+    )
+    from .services.snapshots import (
+        SnapshotService as SnapshotService,
+    )
+    from .services.snapshots import (
+        SnapshotStatus as SnapshotStatus,
+    )
+    from .services.templates import (
+        TemplateInfo as TemplateInfo,
+    )
+    from .services.templates import (
+        TemplateReadiness as TemplateReadiness,
+    )
+    from .services.templates import (
+        TemplateService as TemplateService,
+    )
+    from .services.templates import (
+        TemplateStatus as TemplateStatus,
+    )
+    from .services.transfers import Progress as Progress
+    from .services.trees import TreeTransfer as TreeTransfer
+    from .services.vault import (
+        Credential as Credential,
+    )
+    from .services.vault import (
+        CredentialAuth as CredentialAuth,
+    )
+    from .services.vault import (
+        CredentialAuthMetadata as CredentialAuthMetadata,
+    )
+    from .services.vault import (
+        CredentialBinding as CredentialBinding,
+    )
+    from .services.vault import (
+        CredentialBindingMetadata as CredentialBindingMetadata,
+    )
+    from .services.vault import (
+        CredentialBindingMutationSet as CredentialBindingMutationSet,
+    )
+    from .services.vault import (
+        CredentialMatch as CredentialMatch,
+    )
+    from .services.vault import (
+        CredentialMetadata as CredentialMetadata,
+    )
+    from .services.vault import (
+        CredentialMutationSet as CredentialMutationSet,
+    )
+    from .services.vault import (
+        CredentialSubstitution as CredentialSubstitution,
+    )
+    from .services.vault import (
+        CredentialVaultService as CredentialVaultService,
+    )
+    from .services.vault import (
+        CredentialVaultState as CredentialVaultState,
+    )
+    from .services.vault import (
+        CustomHeader as CustomHeader,
     )
     from .sse import (
         ServerEvent as ServerEvent,
@@ -230,7 +397,11 @@ _HOME = {
     "AuthenticationError": "errors",
     "BackgroundCommand": "services.commands",
     "BadRequestError": "errors",
+    "BashSession": "services.sessions",
+    "BodyFailed": "services.multipart",
     "ClosedError": "errors",
+    "CodeContext": "services.code",
+    "CodeService": "services.code",
     "CommandError": "errors",
     "CommandLogs": "services.commands",
     "CommandService": "services.commands",
@@ -239,7 +410,20 @@ _HOME = {
     "ConflictError": "errors",
     "ConnectError": "errors",
     "ConnectionConfig": "config",
+    "Credential": "services.vault",
+    "CredentialAuth": "services.vault",
+    "CredentialAuthMetadata": "services.vault",
+    "CredentialBinding": "services.vault",
+    "CredentialBindingMetadata": "services.vault",
+    "CredentialBindingMutationSet": "services.vault",
+    "CredentialMatch": "services.vault",
+    "CredentialMetadata": "services.vault",
+    "CredentialMutationSet": "services.vault",
     "CredentialProxyConfig": "models",
+    "CredentialSubstitution": "services.vault",
+    "CredentialVaultService": "services.vault",
+    "CredentialVaultState": "services.vault",
+    "CustomHeader": "services.vault",
     "DEFAULT_EGRESS_PORT": "config",
     "DEFAULT_ENTRYPOINT": "config",
     "DEFAULT_EXECD_PORT": "config",
@@ -249,20 +433,45 @@ _HOME = {
     "DEFAULT_RESOURCE_LIMITS": "config",
     "DEFAULT_TIMEOUT_SECONDS": "config",
     "DEFAULT_USER_AGENT": "config",
+    "DiagnosticContent": "services.diagnostics",
+    "DiagnosticsService": "services.diagnostics",
+    "EgressService": "services.egress",
+    "EgressStatus": "services.egress",
     "Endpoint": "models",
+    "EnvPassthrough": "services.isolation",
     "Execution": "execution",
     "ExecutionComplete": "execution",
     "ExecutionError": "execution",
     "ExecutionLogs": "execution",
     "ExecutionResult": "execution",
     "ExecutionStream": "execution",
+    "FileInfo": "services.file_wire",
+    "FileList": "services.file_wire",
+    "FileRoutes": "services.file_routes",
+    "FileService": "services.files",
+    "HardeningLayer": "services.isolation",
+    "HardeningStatus": "services.isolation",
     "Host": "models",
+    "Ignore": "services.ignore",
     "ImageAuth": "models",
     "ImageSpec": "models",
     "InvalidArgumentError": "errors",
+    "IsolatedBind": "services.isolation",
+    "IsolatedOverlay": "services.isolation",
+    "IsolatedRun": "services.isolation",
+    "IsolatedRunStatus": "services.isolation",
+    "IsolatedSession": "services.isolation",
+    "IsolatedSessionInfo": "services.isolation",
+    "IsolatedWorkspace": "services.isolation",
+    "IsolationCapabilities": "services.isolation",
+    "IsolationService": "services.isolation",
     "KeepAlive": "sandbox",
     "LifecycleHook": "models",
     "MessageLog": "execution",
+    "Metrics": "services.metrics",
+    "MetricsService": "services.metrics",
+    "MetricsWatch": "services.metrics",
+    "Multipart": "services.multipart",
     "NetworkPolicy": "models",
     "NetworkRule": "models",
     "NotFoundError": "errors",
@@ -275,6 +484,11 @@ _HOME = {
     "PeriodicLifecycleHook": "models",
     "PermissionDeniedError": "errors",
     "PlatformSpec": "models",
+    "PoolCapacity": "services.pools",
+    "PoolInfo": "services.pools",
+    "PoolService": "services.pools",
+    "PoolStatus": "services.pools",
+    "Progress": "services.transfers",
     "ProtocolError": "errors",
     "RateLimitError": "errors",
     "RequestRecord": "transport",
@@ -284,6 +498,7 @@ _HOME = {
     "Sandbox": "sandbox",
     "SandboxAllocation": "models",
     "SandboxClient": "client",
+    "SandboxDiagnosticsService": "services.diagnostics",
     "SandboxError": "errors",
     "SandboxFailedError": "errors",
     "SandboxInfo": "models",
@@ -292,9 +507,20 @@ _HOME = {
     "SandboxStatus": "models",
     "ServerError": "errors",
     "ServerEvent": "sse",
+    "SessionService": "services.sessions",
+    "SnapshotInfo": "services.snapshots",
+    "SnapshotService": "services.snapshots",
+    "SnapshotStatus": "services.snapshots",
+    "Source": "services.multipart",
     "StreamInterruptedError": "errors",
+    "TemplateInfo": "services.templates",
+    "TemplateReadiness": "services.templates",
+    "TemplateService": "services.templates",
+    "TemplateStatus": "services.templates",
     "TransportError": "errors",
+    "TreeTransfer": "services.trees",
     "Volume": "models",
+    "WriteEntry": "services.file_wire",
     "iter_events": "sse",
 }
 
@@ -303,7 +529,11 @@ __all__ = [
     "AuthenticationError",
     "BackgroundCommand",
     "BadRequestError",
+    "BashSession",
+    "BodyFailed",
     "ClosedError",
+    "CodeContext",
+    "CodeService",
     "CommandError",
     "CommandLogs",
     "CommandService",
@@ -312,7 +542,20 @@ __all__ = [
     "ConflictError",
     "ConnectError",
     "ConnectionConfig",
+    "Credential",
+    "CredentialAuth",
+    "CredentialAuthMetadata",
+    "CredentialBinding",
+    "CredentialBindingMetadata",
+    "CredentialBindingMutationSet",
+    "CredentialMatch",
+    "CredentialMetadata",
+    "CredentialMutationSet",
     "CredentialProxyConfig",
+    "CredentialSubstitution",
+    "CredentialVaultService",
+    "CredentialVaultState",
+    "CustomHeader",
     "DEFAULT_EGRESS_PORT",
     "DEFAULT_ENTRYPOINT",
     "DEFAULT_EXECD_PORT",
@@ -322,20 +565,45 @@ __all__ = [
     "DEFAULT_RESOURCE_LIMITS",
     "DEFAULT_TIMEOUT_SECONDS",
     "DEFAULT_USER_AGENT",
+    "DiagnosticContent",
+    "DiagnosticsService",
+    "EgressService",
+    "EgressStatus",
     "Endpoint",
+    "EnvPassthrough",
     "Execution",
     "ExecutionComplete",
     "ExecutionError",
     "ExecutionLogs",
     "ExecutionResult",
     "ExecutionStream",
+    "FileInfo",
+    "FileList",
+    "FileRoutes",
+    "FileService",
+    "HardeningLayer",
+    "HardeningStatus",
     "Host",
+    "Ignore",
     "ImageAuth",
     "ImageSpec",
     "InvalidArgumentError",
+    "IsolatedBind",
+    "IsolatedOverlay",
+    "IsolatedRun",
+    "IsolatedRunStatus",
+    "IsolatedSession",
+    "IsolatedSessionInfo",
+    "IsolatedWorkspace",
+    "IsolationCapabilities",
+    "IsolationService",
     "KeepAlive",
     "LifecycleHook",
     "MessageLog",
+    "Metrics",
+    "MetricsService",
+    "MetricsWatch",
+    "Multipart",
     "NetworkPolicy",
     "NetworkRule",
     "NotFoundError",
@@ -348,6 +616,11 @@ __all__ = [
     "PeriodicLifecycleHook",
     "PermissionDeniedError",
     "PlatformSpec",
+    "PoolCapacity",
+    "PoolInfo",
+    "PoolService",
+    "PoolStatus",
+    "Progress",
     "ProtocolError",
     "RateLimitError",
     "RequestRecord",
@@ -357,6 +630,7 @@ __all__ = [
     "Sandbox",
     "SandboxAllocation",
     "SandboxClient",
+    "SandboxDiagnosticsService",
     "SandboxError",
     "SandboxFailedError",
     "SandboxInfo",
@@ -365,9 +639,20 @@ __all__ = [
     "SandboxStatus",
     "ServerError",
     "ServerEvent",
+    "SessionService",
+    "SnapshotInfo",
+    "SnapshotService",
+    "SnapshotStatus",
+    "Source",
     "StreamInterruptedError",
+    "TemplateInfo",
+    "TemplateReadiness",
+    "TemplateService",
+    "TemplateStatus",
     "TransportError",
+    "TreeTransfer",
     "Volume",
+    "WriteEntry",
     "__version__",
     "iter_events",
 ]
