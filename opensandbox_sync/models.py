@@ -139,6 +139,11 @@ class NetworkPolicy:
             )
         check_rules(f"{where}: egress", self.egress)
 
+    def _repr_html_(self) -> str:
+        from .notebook import policy_html
+
+        return policy_html(self)
+
 
 def check_rules(where: str, rules: Any) -> List[NetworkRule]:
     """``rules`` as a list; raises ``InvalidArgumentError`` for what is no rule, or one the sidecar would refuse."""
@@ -487,6 +492,11 @@ class SandboxInfo:
     def state(self) -> str:
         """``status.state``."""
         return self.status.state
+
+    def _repr_html_(self) -> str:
+        from .notebook import info_html
+
+        return info_html(self)
 
 
 @dataclass

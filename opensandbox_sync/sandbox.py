@@ -389,6 +389,11 @@ class Sandbox:
     def __repr__(self) -> str:
         return f"<Sandbox {self.id}>"
 
+    def _repr_html_(self) -> str:
+        from .notebook import sandbox_html
+
+        return sandbox_html(self)
+
 
 class KeepAlive:
     """Renews a sandbox while the block is open; a renewal that failed to the end is raised when it closes."""

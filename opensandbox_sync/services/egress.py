@@ -31,6 +31,11 @@ class EgressStatus:
     status: Optional[str] = None
     raw: Dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
+    def _repr_html_(self) -> str:
+        from ..notebook import egress_html
+
+        return egress_html(self)
+
 
 class EgressService:
     """Reads and changes a sandbox's network policy; ``sandbox.egress``.

@@ -40,6 +40,15 @@ class FileInfo(SnakeCaseModel):
     group: Optional[str] = None
 
 
+class FileList(List[FileInfo]):
+    """A listing: a list that a notebook shows as a table."""
+
+    def _repr_html_(self) -> str:
+        from ..notebook import files_html
+
+        return files_html(self)
+
+
 @dataclass
 class WriteEntry:
     """One file for ``FileService.write_many``; its fields are the arguments of ``FileService.write``."""
@@ -62,12 +71,12 @@ def info_of(data: Any) -> FileInfo:
     return decode(FileInfo, data)
 
 
-def infos_of(data: Any) -> List[FileInfo]:
+def infos_of(data: Any) -> FileList:
     if data is None:  # Go's way to write an empty list
-        return []
+        return FileList()
     if not isinstance(data, list):
         raise ProtocolError(f"the daemon sent {type(data).__name__} where a list of files belongs")
-    return [info_of(item) for item in data]
+    return FileList(info_of(item) for item in data)
 
 
 def checked_path(path: Any, name: str = "path") -> str:
