@@ -259,7 +259,9 @@ class ExecutionResult:
         return cls(data, number_of(raw, "timestamp"), sent)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Dict[str, Any]:
-        return dict(self.data)
+        from .notebook import result_bundle
+
+        return result_bundle(self)
 
 
 @dataclass
@@ -358,6 +360,11 @@ class Execution:
             end = "unfinished"
         shown = self.stdout[:60]
         return f"<Execution {self.id or '-'} {end}, stdout={shown!r}{'…' if len(self.stdout) > 60 else ''}>"
+
+    def _repr_html_(self) -> str:
+        from .notebook import execution_html
+
+        return execution_html(self)
 
 
 class Fold:
