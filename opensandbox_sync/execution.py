@@ -54,6 +54,8 @@ _TAIL_SECONDS = 0.002
 TIMEOUT_GRACE = 1.0
 #: Seconds that a Ctrl-C waits for the daemon's word, which may take 3 s to come.
 INTERRUPT_SECONDS = 1.0
+#: Seconds for a kernel to end what it ran, when a timeout interrupted it.
+_KERNEL_SECONDS = 3.0
 
 # Go's words for signals, where they differ from strsignal's or matter by name.
 _SIGNALS = {
@@ -774,7 +776,7 @@ class ExecutionStream:
         deadline = self._body.limit.deadline
         late = deadline is not None and time.monotonic() >= deadline
         if late:
-            self._stop()
+            self._stop(_KERNEL_SECONDS)
         fold.settle()
         self.close()
         if late:
@@ -799,8 +801,11 @@ class ExecutionStream:
             request_id=self._body.request_id,
         )
 
-    def _stop(self) -> None:
-        """End the remote run as well as that can be done within a second; what goes wrong here hides nothing."""
+    def _stop(self, kernel_seconds: float = INTERRUPT_SECONDS) -> None:
+        """End the remote run as well as that can be done within a second; what goes wrong here hides nothing.
+
+        A kernel that was interrupted gets ``kernel_seconds`` to come to its end.
+        """
         if self._over or self._run.fold.ended or self._run.interrupt is None:
             return
         try:
@@ -809,13 +814,13 @@ class ExecutionStream:
             if self.execution.id is not None:
                 self._run.interrupt(self.execution.id, INTERRUPT_SECONDS)
                 if self._run.drains:
-                    self._read_rest()
+                    self._read_rest(kernel_seconds)
         except SandboxError:
             pass
 
-    def _read_rest(self) -> None:
-        """Read on for up to a second: a kernel is busy, and refuses other code, until the end of what it ran."""
-        self._body.limit.deadline = time.monotonic() + INTERRUPT_SECONDS
+    def _read_rest(self, seconds: float) -> None:
+        """Read to the end: until then a kernel is busy, and refuses other code."""
+        self._body.limit.deadline = time.monotonic() + seconds
         block = self._body.read()
         while block:
             self._run.fold.feed(self._decoder.feed(block))
