@@ -225,8 +225,6 @@ def _make_local(root: Path, directories: Dict[str, int], files: Sequence[_File])
     try:
         root.mkdir(parents=True, exist_ok=True)
         _check_case(root, [*directories, *(file.name for file in files)])
-        for file in files:
-            check_target(root / file.name, parent=False)
         made = []
         for name in directories:
             there = root / name
@@ -234,6 +232,8 @@ def _make_local(root: Path, directories: Dict[str, int], files: Sequence[_File])
                 raise InvalidArgumentError(f"local {str(there)!r} is a link or a file where a directory belongs")
             if not there.exists():
                 made.append(name)
+        for file in files:
+            check_target(root / file.name, parent=False)
         for name in made:
             (root / name).mkdir(mode=0o700)
     except OSError as cause:
