@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import socket
 import threading
 import time
 from typing import Dict, List
@@ -74,6 +73,11 @@ def test_a_command_outlives_its_connection(execd: Execd) -> None:
     until(lambda: not execd.call("GET", f"/command/status/{command_id}").json["running"], "its end")
     assert execd.call("GET", f"/command/status/{command_id}").json["exit_code"] == 0
     assert output(execd.command("cat outlived")) == "done\n"
+
+
+def test_what_is_written_to_dev_stderr_by_name_is_seen(execd: Execd) -> None:
+    events = execd.command("echo a > /dev/stderr; sleep 0.1; echo b > /dev/stderr; echo c > /dev/stdout")
+    assert (output(events), output(events, "stderr")) == ("c\n", "a\nb\n")
 
 
 def test_a_lot_of_output_is_whole_and_is_not_held_in_memory(execd: Execd) -> None:
@@ -299,14 +303,12 @@ def test_one_connection_serves_many_requests_also_after_a_refused_body(execd: Ex
     connection.close()
 
 
-def test_a_reader_that_stops_reading_does_not_stop_the_command(execd: Execd) -> None:
-    host, port = execd.address.split(":")
-    body = json.dumps({"command": "head -c 30000000 /dev/zero | tr '\\0' '\\n'; echo end > unread"})
-    with socket.create_connection((host, int(port))) as sock:
-        token = execd.headers["X-EXECD-ACCESS-TOKEN"]
-        head = f"POST /command HTTP/1.1\r\nHost: localhost\r\nX-EXECD-ACCESS-TOKEN: {token}\r\n"
-        sock.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-        until(lambda: output(execd.command("cat unread")) == "end\n", "the command's end")
+def test_a_reader_that_leaves_does_not_stop_the_command(execd: Execd) -> None:
+    script = "head -c 30000000 /dev/zero | tr '\\0' '\\n'; sleep 0.1; echo x; echo end > unread"
+    with execd.stream("/command", {"command": script}) as events:
+        while next(events)["type"] != "stdout":
+            pass
+    until(lambda: output(execd.command("cat unread 2> /dev/null")) == "end\n", "the command's end")
 
 
 def test_a_ping_comes_at_once_and_then_every_three_seconds(execd: Execd) -> None:

@@ -1,9 +1,6 @@
 """Commands: started over HTTP, streamed while they run, remembered after they have ended.
 
-A command's life is not tied to a connection: only its own end, its timeout or DELETE /command ends it. Its
-output goes to files, not to pipes, so that the shell's end is the command's end even where a child keeps its
-output open, and that child is not killed by a broken pipe later. The real daemon does so too, with what follows
-from it: `echo x > /dev/stderr` opens the file anew and empties it, and what was not read yet is lost.
+A command's life is not tied to a connection: only its own end, its timeout or DELETE /command ends it.
 """
 
 from __future__ import annotations
@@ -18,12 +15,13 @@ import time
 import uuid
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import IO, Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional
 
 from flask import Response, request
 
 from .environment import for_commands
-from .events import PING_SECONDS, LineSplitter, error_frame, frame, output_frames, ping
+from .events import error_frame, frame, ping
+from .output import Output
 from .paths import working_directory
 from .processes import Processes, StartError, User, exit_text, group_alive, signal_group, wait_until
 from .web import (
@@ -42,8 +40,6 @@ from .web import (
 
 KEEP_SECONDS = 24 * 3600.0
 TERM_SECONDS = 3.0
-READ_SIZE = 32768
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.002, 0.04
 
 _KIND = "RunCommandRequest"
 _FIELDS: Dict[str, type] = {
@@ -66,7 +62,7 @@ class Command:
         self.id = uuid.uuid4().hex
         self.content = content
         self.timeout_ms = timeout_ms
-        self.log: Optional[str] = None  # the file of a background command
+        self.log: Optional[Path] = None  # the file of a background command
         self.group = 0
         self.done = threading.Event()
         self.exit_code: Optional[int] = None  # -1 for any signal
@@ -117,35 +113,6 @@ class Command:
             signal_group(self.group, signal.SIGKILL)
 
 
-class Tail:
-    """The reading end of an output file: what was written since the last look, as frames."""
-
-    def __init__(self, kind: str) -> None:
-        self.file: IO[bytes] = tempfile.TemporaryFile(buffering=0)
-        append_only(self.file)
-        self._kind = kind
-        self._offset = 0
-        self._lines = LineSplitter()
-
-    def more(self) -> Tuple[bytes, bool]:
-        """Frames, and whether there is certainly more to read."""
-        data = os.pread(self.file.fileno(), READ_SIZE, self._offset)
-        self._offset += len(data)
-        lines = self._lines.feed(data) if data else self._lines.idle()
-        return output_frames(self._kind, lines), len(data) == READ_SIZE
-
-    def rest(self) -> Iterator[bytes]:
-        """Everything up to what is there now: a child that lives on may go on writing."""
-        end = os.fstat(self.file.fileno()).st_size
-        while self._offset < end:
-            data = os.pread(self.file.fileno(), min(READ_SIZE, end - self._offset), self._offset)
-            if not data:
-                break
-            self._offset += len(data)
-            yield output_frames(self._kind, self._lines.feed(data))
-        yield output_frames(self._kind, self._lines.end())
-
-
 class Commands:
     """The routes under /command."""
 
@@ -189,21 +156,37 @@ class Commands:
             broken(f"error running commands {error}")
 
     def _foreground(self, command: Command, arguments: List[str], **options: Any) -> Iterator[bytes]:
-        tails = [Tail("stdout"), Tail("stderr")]
-        stdout, stderr = (tail.file for tail in tails)
-        if options["user"]:
-            _give(options["user"], stdout, stderr)
-        group = self._processes.start(arguments, command.end, stdout=stdout, stderr=stderr, **options)
+        output = Output()
+
+        def ended(code: int) -> None:
+            command.end(code)
+            output.end()
+
+        try:
+            _give(options["user"], output.stdout, output.stderr)
+            group = self._processes.start(arguments, ended, stdout=output.stdout, stderr=output.stderr, **options)
+        except StartError:
+            output.end()
+            output.close()
+            raise
+        finally:
+            output.given()
         self._remember(command, group)
-        return _follow(command, tails)
+        return _follow(command, output)
 
     def _background(self, command: Command, arguments: List[str], **options: Any) -> Iterator[bytes]:
-        handle, command.log = tempfile.mkstemp(prefix="execd-", suffix=".output")
-        with os.fdopen(handle, "wb", 0) as log:
-            append_only(log)
-            if options["user"]:
-                _give(options["user"], log)
-            group = self._processes.start(arguments, command.end, stdout=log, stderr=log, **options)
+        handle, name = tempfile.mkstemp(prefix="execd-", suffix=".output")
+        command.log = Path(name)
+        # Two writers of one file, or one that empties it, then leave no holes.
+        fcntl.fcntl(handle, fcntl.F_SETFL, fcntl.fcntl(handle, fcntl.F_GETFL) | os.O_APPEND)
+        try:
+            _give(options["user"], handle)
+            group = self._processes.start(arguments, command.end, stdout=handle, stderr=handle, **options)
+        except StartError:
+            command.log.unlink()
+            raise
+        finally:
+            os.close(handle)
         self._remember(command, group)
         return iter([frame("init", command.id), ping(), frame("execution_complete")])
 
@@ -217,7 +200,7 @@ class Commands:
             if command.done.is_set() and command.finished_ns < oldest:
                 del self._commands[command.id]
                 if command.log:
-                    Path(command.log).unlink()
+                    command.log.unlink()
 
     def find(self, command_id: str) -> Optional[Command]:
         return self._commands.get(command_id)
@@ -241,7 +224,7 @@ class Commands:
         if cursor < 0:
             invalid("cursor cannot be negative")
         try:
-            log = Path(command.log).open("rb")
+            log = command.log.open("rb")
         except OSError as error:
             invalid(f"error opening combined output file for command {command_id}: {error}")
         size = os.fstat(log.fileno()).st_size
@@ -275,30 +258,15 @@ def _validate(body: Dict[str, Any]) -> None:
         invalid(_INVALID + "uid is required when gid is provided")
 
 
-def _follow(command: Command, tails: List[Tail]) -> Iterator[bytes]:
-    """The frames of a foreground command, as they come; closing this ends nothing but the reading."""
+def _follow(command: Command, output: Output) -> Iterator[bytes]:
+    """The stream of a foreground command; closing it ends nothing but the reading."""
     try:
         yield frame("init", command.id)
         yield ping()
-        next_ping, pause = time.monotonic() + PING_SECONDS, SHORTEST_PAUSE
-        while not command.done.wait(pause):
-            read = [tail.more() for tail in tails]
-            frames = b"".join(part for part, _ in read)
-            if frames:
-                yield frames
-            if any(full for _, full in read):
-                pause = 0.0
-            else:
-                pause = SHORTEST_PAUSE if frames else min(max(pause, SHORTEST_PAUSE) * 1.5, LONGEST_PAUSE)
-            if time.monotonic() >= next_ping:
-                next_ping += PING_SECONDS
-                yield ping()
-        for tail in tails:
-            yield from tail.rest()
+        yield from output.frames()
         yield command.last_frame()
     finally:
-        for tail in tails:
-            tail.file.close()
+        output.close()
 
 
 def _not_started(command: Command, reason: str, background: bool) -> Iterator[bytes]:
@@ -310,17 +278,12 @@ def _not_started(command: Command, reason: str, background: bool) -> Iterator[by
         yield error_frame("CommandExecError", reason, [reason])
 
 
-def append_only(file: IO[bytes]) -> None:
-    """Two writers of one file, or one that empties it, then leave no holes."""
-    fcntl.fcntl(file, fcntl.F_SETFL, fcntl.fcntl(file, fcntl.F_GETFL) | os.O_APPEND)
-
-
-def _give(user: User, *files: IO[bytes]) -> None:
+def _give(user: Optional[User], *handles: int) -> None:
     """Let the command open its own output again: `> /dev/stderr`."""
-    if not user.is_us():
-        for file in files:
+    if user and not user.is_us():
+        for handle in handles:
             try:
-                os.fchown(file.fileno(), user.uid, user.gid)
+                os.fchown(handle, user.uid, user.gid)
             except PermissionError:  # then the start fails too, with better words
                 pass
 

@@ -68,16 +68,20 @@ class LineSplitter:
 
     def feed(self, data: bytes) -> List[bytes]:
         """The lines that `data` completes. A line that ends in `\\r` waits: the `\\n` may be on its way."""
-        if b"\n" not in data and b"\r" not in data and not self._pending.endswith(b"\r"):
+        if b"\n" not in data and b"\r" not in data and not self.holds_return:
             self._pending += data
             return self._cut()
         lines = (bytes(self._pending) + data).splitlines(True)
         self._pending = bytearray() if lines[-1].endswith(b"\n") else bytearray(lines.pop())
         return lines
 
+    @property
+    def holds_return(self) -> bool:
+        return self._pending.endswith(b"\r")
+
     def idle(self) -> List[bytes]:
         """What need not wait when nothing more came: a progress bar ends its redraws with `\\r`."""
-        return self.end() if self._pending.endswith(b"\r") else []
+        return self.end() if self.holds_return else []
 
     def end(self) -> List[bytes]:
         """The last line, which may have no end."""
