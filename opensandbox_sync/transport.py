@@ -943,10 +943,11 @@ def _reason(chain: List[BaseException]) -> str:
         if isinstance(error, OSError) and error.strerror:
             return error.strerror
     inner = chain[-1]
-    if isinstance(inner, urllib3.exceptions.ConnectTimeoutError):
-        return "timed out"
+    # To urllib3 1.26 a refused connection is a kind of timeout, so it is asked about first.
     if isinstance(inner, urllib3.exceptions.NewConnectionError):
         return str(inner).rsplit(": ", 1)[-1]
+    if isinstance(inner, urllib3.exceptions.ConnectTimeoutError):
+        return "timed out"
     return (str(inner.args[0]) if inner.args and isinstance(inner.args[0], str) else "") or type(inner).__name__
 
 

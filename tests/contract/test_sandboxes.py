@@ -621,7 +621,7 @@ def test_a_missing_server_says_what_was_tried_and_how_to_start_one() -> None:
         client.create("python:3.12")
     words = str(caught.value)
     assert "127.0.0.1:1" in words and "python -m opensandbox_sync.local" in words
-    assert "domain" in words
+    assert "domain" in words and "refused" in words
 
 
 def test_volumes_that_cannot_be_mounted_are_refused() -> None:
