@@ -2,6 +2,7 @@
 deadline.
 """
 
+# ruff: noqa: SIM117 (a server, then what is tested: nested, they read in that order)
 from __future__ import annotations
 
 import threading

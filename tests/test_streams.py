@@ -3,6 +3,7 @@
 Each case is read in both ways that the transport has: over its own connections, and over a user's ``Session``.
 """
 
+# ruff: noqa: SIM117 (a server, then what is tested: nested, they read in that order)
 from __future__ import annotations
 
 import time
