@@ -13,6 +13,7 @@ import logging
 import math
 import os
 import select
+import ssl
 import threading
 import time
 import uuid
@@ -60,6 +61,7 @@ _BEFORE_SENDING = (
     requests.exceptions.ProxyError,
     urllib3.exceptions.NewConnectionError,
     urllib3.exceptions.ConnectTimeoutError,
+    ssl.SSLCertVerificationError,
 )
 
 Params = Union[Mapping[str, Any], Iterable[Tuple[str, Any]], None]
@@ -435,9 +437,9 @@ class _Call:
         )
         if body is not None and not isinstance(body, bytes):
             prepared.body = body
-        proxies = {"no_proxy": "*"} if not self.transport.proxies(self.url) and not session.proxies else {}
-        settings = session.merge_environment_settings(prepared.url, proxies, True, config.verify, config.cert)
-        if proxies:
+        direct = not self.transport.proxies(self.url) and not session.proxies
+        settings = session.merge_environment_settings(prepared.url, {}, True, config.verify, config.cert)
+        if direct:
             settings["proxies"] = {}
         return session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
 
