@@ -555,6 +555,10 @@ class Run:
         self.drains = drains
 
 
+#: Told of each execution that begins; the pytest plugin's reports show the last one.
+observers: List[Callable[[Execution], None]] = []
+
+
 def open_stream(
     transport: Transport,
     plane: Plane,
@@ -571,6 +575,8 @@ def open_stream(
     started = time.monotonic()
     deadline = None if run.timeout is None else started + run.timeout + run.grace
     run.fold.started = started
+    for observe in observers:
+        observe(run.fold.execution)
     try:
         answer = transport.stream(
             plane,
