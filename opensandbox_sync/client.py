@@ -146,7 +146,8 @@ class SandboxClient:
         self._plane = _LifecyclePlane(config.base_url, config.lifecycle_headers)
         self._root = _LifecyclePlane(config.base_url[: -len("/v1")], config.lifecycle_headers)
         self._server: Any = None
-        self._clock: Optional[Tuple[datetime, float]] = None
+        #: The last Date header, and when it came by our own clocks.
+        self._date: Optional[Tuple[str, datetime, float]] = None
 
     @classmethod
     def local(cls, **options: Any) -> SandboxClient:
@@ -449,9 +450,11 @@ class SandboxClient:
     # -- inside
     # ----------------------------------------------------------------------------------------------------------
 
-    def _call(self, method: str, path: str, *, action: str, **options: Any) -> Answer:
-        answer = self._transport.request(self._plane, method, path, action=action, **options)
-        self._note_clock(answer)
+    def _call(self, method: str, path: str, *, action: str, plane: Optional[Plane] = None, **options: Any) -> Answer:
+        answer = self._transport.request(plane or self._plane, method, path, action=action, **options)
+        date = answer.headers.get("Date")
+        if date:
+            self._date = date, datetime.now(timezone.utc), time.monotonic()
         return answer
 
     def _post_create(self, body: Dict[str, Any], metadata: Optional[Mapping[str, str]]) -> SandboxInfo:
@@ -503,26 +506,19 @@ class SandboxClient:
         endpoint.origin = answer.headers.get("OPEN-SANDBOX-ORIGIN")
         return endpoint
 
-    def _note_clock(self, answer: Answer) -> None:
-        text = answer.headers.get("Date")
-        if text:
-            from email.utils import parsedate_to_datetime
-
-            try:
-                told = parsedate_to_datetime(text).astimezone(timezone.utc) + timedelta(seconds=0.5)
-            except (TypeError, ValueError):
-                return  # a proxy's idea of a date
-            # The header has whole seconds: where our clock agrees with it, ours is the finer one.
-            ours = datetime.now(timezone.utc)
-            self._clock = (ours if abs(told - ours) < timedelta(seconds=1.5) else told), time.monotonic()
-
     def _server_now(self) -> datetime:
         """The time by the server's clock: an expiry that is counted from a wrong clock here kills early or late."""
-        if self._clock is None:
-            self._note_clock(self._transport.request(self._root, "GET", "/health", action="ask for the server's time"))
-        if self._clock is None:
-            return datetime.now(timezone.utc)
-        moment, at = self._clock
+        if self._date is None:
+            self._call("GET", "/health", action="ask for the server's time", plane=self._root)
+        text, ours, at = self._date or ("", datetime.now(timezone.utc), time.monotonic())
+        from email.utils import parsedate_to_datetime
+
+        try:
+            told = parsedate_to_datetime(text).astimezone(timezone.utc) + timedelta(seconds=0.5)
+        except (TypeError, ValueError):
+            told = ours  # a proxy's idea of a date
+        # The header has whole seconds: where our clock agrees with it, ours is the finer one.
+        moment = ours if abs(told - ours) < timedelta(seconds=1.5) else told
         return moment + timedelta(seconds=time.monotonic() - at)
 
 

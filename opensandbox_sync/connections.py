@@ -13,10 +13,12 @@ import io
 import socket
 import threading
 import time
-from typing import Any, Optional, Set
+from typing import Any, Callable, Optional, Set
 
+from urllib3 import HTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ProtocolError
 
 
 class Limit:
@@ -151,12 +153,33 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
         self.opened = self.sock
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
+        self._take_limit()
+        return super().request(*args, **kwargs)
+
+    def _take_limit(self) -> None:
         self.limit = getattr(current, "limit", None) or Limit(None, None)
-        sock = self.sock
-        if sock is not None and self.limit.once and time.monotonic() - self.used_at > _FRESH_SECONDS:
+        if self.sock is not None and self.limit.once and time.monotonic() - self.used_at > _FRESH_SECONDS:
             # The server may be closing it this moment, and a request lost there could not be sent again.
             self.close()
-        return super().request(*args, **kwargs)
+
+    def exchange(self, method: str, message: bytes, connect_timeout: Optional[float]) -> _Response:
+        """Send a whole request in one go and return the answer, its headers read."""
+        self._take_limit()
+        if self.sock is None:
+            self.timeout = connect_timeout
+            self.connect()
+        self.sock.settimeout(self.limit.wait())
+        self.limit.sent = True
+        self.sock.sendall(message)
+        answer = self._make_response(self.sock, method=method)
+        try:
+            self._awaited(answer.begin)
+        except BaseException:
+            answer.close()
+            raise
+        if answer.will_close:
+            self.close()  # its reader keeps the socket open
+        return answer
 
     def send(self, data: Any) -> None:
         if self.sock is None:
@@ -167,12 +190,15 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
         super().send(data)
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
+        return self._awaited(lambda: super(_LimitedConnection, self).getresponse(*args, **kwargs))
+
+    def _awaited(self, read_start: Callable[[], Any]) -> Any:
         # The daemon sends its headers with the first event, so before that there is no id to interrupt. Dropping the
         # connection at a Ctrl-C would leave the command running, with nobody to know its name: see Limit.linger.
         limit = self.limit
         limit.awaits_start = True
         try:
-            return super().getresponse(*args, **kwargs)
+            return read_start()
         except Exception:
             if limit.interrupted:
                 raise KeyboardInterrupt from None
@@ -190,6 +216,70 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
                 pass  # not connected any more
 
 
+#: Whether small requests take the short way; where urllib3 has no such pool, and in tests, they take urllib3's.
+SHORT_WAY = hasattr(HTTPConnectionPool, "_get_conn") and hasattr(HTTPConnectionPool, "_put_conn")
+_SHORT_BODY = 64 * 1024
+
+
+class _PlainPool(HTTPConnectionPool):
+    """Plain HTTP by the short way: one message, one ``sendall``, one answer.
+
+    urllib3's own ``urlopen`` does retries, redirects, proxies and URL parsing around that, which takes longer than the
+    request. What is not small and plain still goes there.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        self._host_line = f"Host: {host}" + (f":{self.port}" if self.port not in (None, 80) else "")
+
+    def urlopen(self, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> Any:  # type: ignore[override]
+        message = None
+        if SHORT_WAY and self.proxy is None and not options.get("chunked") and headers is not None:
+            message = self._message(method, url, body, headers)
+        if message is None:
+            return super().urlopen(method, url, body, headers, **options)
+        connection: Any = self._get_conn()
+        try:
+            answer = connection.exchange(method, message, options["timeout"].connect_timeout)
+        except BaseException as error:
+            connection.close()
+            self._put_conn(connection)
+            if isinstance(error, http.client.HTTPException):
+                raise ProtocolError("Connection aborted.", error) from error
+            raise
+        return HTTPResponse(
+            body=answer,
+            headers=answer.headers.items(),
+            status=answer.status,
+            version=answer.version,
+            reason=answer.reason,
+            preload_content=False,
+            decode_content=False,
+            original_response=answer,
+            pool=self,
+            connection=connection,
+            enforce_content_length=True,
+            request_method=method,
+        )
+
+    def _message(self, method: str, url: str, body: Any, headers: Any) -> Optional[bytes]:
+        """The whole request as bytes; None where it is not for the short way, or where urllib3 shall refuse it."""
+        if body is not None and (not isinstance(body, bytes) or len(body) > _SHORT_BODY):
+            return None
+        lines = [f"{method} {url} HTTP/1.1", self._host_line]
+        lines += [f"{name}: {value}" for name, value in headers.items() if name.lower() != "host"]
+        if len(lines) != len(headers) + 2 or not url.isascii() or " " in url:
+            return None
+        text = "\r\n".join(lines)
+        if text.count("\r") != len(lines) - 1 or text.count("\n") != len(lines) - 1 or "\0" in text:
+            return None
+        try:
+            return text.encode("latin-1") + b"\r\n\r\n" + (body or b"")
+        except UnicodeEncodeError:
+            return None
+
+
 def connection_pools(registry: Set[Any]) -> Any:
     """The pool classes for a urllib3 ``PoolManager``; their connections are found in ``registry``."""
 
@@ -199,7 +289,7 @@ def connection_pools(registry: Set[Any]) -> Any:
     class SecureConnection(_LimitedConnection, HTTPSConnection):  # type: ignore[misc]
         pass
 
-    class Pool(HTTPConnectionPool):
+    class Pool(_PlainPool):
         ConnectionCls = Connection
 
     class SecurePool(HTTPSConnectionPool):

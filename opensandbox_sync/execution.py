@@ -119,11 +119,13 @@ class MessageLog(Sequence):  # type: ignore[type-arg]
             for text, moment in zip(texts, times):
                 self._append_limited(text, moment)
             return
-        self._fresh += texts
-        self._sizes.extend(map(len, texts))
-        self._times.extend(times)
+        joined = "".join(texts)  # TypeError for what is no text, before anything is changed
+        sizes, moments = array("Q", map(len, texts)), array("q", times)
+        self._fresh.append(joined)
+        self._sizes += sizes
+        self._times += moments
         self._ends = None
-        if len(self._fresh) > 2048:
+        if len(self._fresh) > 1024:
             self._join_fresh()
 
     def _append_limited(self, text: str, moment: int) -> None:
@@ -404,16 +406,17 @@ class Fold:
         if events:
             self.saw_event = True
         logs = self.execution.logs
+        kinds = [event.get("type") for event in events]
         at, count = 0, len(events)
         while at < count:
-            kind = events[at].get("type")
+            kind = kinds[at]
             if kind != "stdout" and kind != "stderr":
                 self._take(kind, events[at])
                 at += 1
                 continue
             # Output comes in long runs of one type; each is taken in one go.
-            end = at + 1
-            while end < count and events[end].get("type") == kind:
+            end = count if kinds.count(kind) == count else at + 1
+            while end < count and kinds[end] == kind:
                 end += 1
             if self._capture:
                 self._output(logs.stdout if kind == "stdout" else logs.stderr, events[at:end])
@@ -689,16 +692,15 @@ class ExecutionStream:
     # -- inside
     # ----------------------------------------------------------------------------------------------------------
 
-    def read_all(self, watch: Optional[Callable[[RawEvent], None]] = None) -> Execution:
-        """Read to the end; ``watch`` sees each raw event. What it raises stops the remote run and leaves as it is."""
+    def read_all(self, watch: Optional[Callable[[List[RawEvent]], None]] = None) -> Execution:
+        """Read to the end; ``watch`` sees all raw events. What it raises stops the remote run and leaves as it is."""
         while True:
             batch = self.next_batch()
             if batch is None:
                 return self.execution
             if watch is not None:
                 try:
-                    for event in batch:
-                        watch(event)
+                    watch(batch)
                 except BaseException:
                     self._stop()
                     self.close()

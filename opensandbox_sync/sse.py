@@ -103,11 +103,11 @@ class ServerEvent:
 def text_of(raw: RawEvent, name: str) -> str:
     """A text field; the server leaves empty ones out."""
     value = raw.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
+    if isinstance(value, str):
+        return value
+    if value is not None:
         raise ProtocolError(f"an event's {name} must be text, not {_shown(value)}")
-    return value
+    return ""
 
 
 def number_of(raw: RawEvent, name: str) -> Optional[int]:

@@ -706,8 +706,8 @@ class Body:
 class _Adapter(HTTPAdapter):
     """requests' adapter over connections of ours.
 
-    It keeps the pools of plain HTTP itself, by scheme and authority: urllib3 parses the URL and builds a key of 27 fields
-    for each request, which costs as much as the request.
+    It keeps the pools of plain HTTP itself, by authority: urllib3 parses the URL and builds a key of 27 fields for each
+    request, which costs as much as the request.
     """
 
     def __init__(self, registry: Any) -> None:
@@ -738,7 +738,7 @@ class _Adapter(HTTPAdapter):
     def request_url(self, request: Any, proxies: Any) -> str:
         if proxies:
             return str(super().request_url(request, proxies))
-        path = request.url.partition("://")[2].partition("/")[2]
+        path: str = request.url.partition("://")[2].partition("/")[2]
         # What urllib3 takes for a host, it would connect to.
         return "/" + path.lstrip("/") if path[:1] == "/" else "/" + path
 
@@ -779,13 +779,14 @@ def _content(response: requests.Response) -> bytes:
     their versions, put it together from pieces, and then hold it twice.
     """
     raw = response.raw
+    promised = response.headers.get("Content-Length", "")
+    if promised.isascii() and promised.isdigit() and int(promised) > _MOST_BYTES:
+        raw.close()
+        raise ProtocolError(f"the server promises {promised} bytes, more than there can be")
     answer = connections.limited_answer(raw)
     encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
     if answer is None or answer.chunked or not answer.length or encoded:
         return raw.read(decode_content=True)
-    if answer.length > _MOST_BYTES:
-        raw.close()
-        raise ProtocolError(f"the server promises {answer.length} bytes, more than there can be")
     content: bytes = answer.fp.read(answer.length)
     if len(content) < answer.length:
         raw.close()

@@ -8,7 +8,7 @@ import re
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple, Union
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 from urllib.parse import quote
 
 from ..codec import SnakeCaseModel, decode
@@ -425,27 +425,28 @@ def checked_max_output(value: Optional[int]) -> Optional[int]:
 
 def watcher(
     on_stdout: OnText, on_stderr: OnText, on_result: OnResult, on_event: OnEvent
-) -> Optional[Callable[[RawEvent], None]]:
-    """One function that tells a raw event to the callbacks; None where there are none."""
+) -> Optional[Callable[[List[RawEvent]], None]]:
+    """One function that tells raw events to the callbacks; None where there are none."""
     given = {"on_stdout": on_stdout, "on_stderr": on_stderr, "on_result": on_result, "on_event": on_event}
     for name, callback in given.items():
         if callback is not None and not callable(callback):
             raise InvalidArgumentError(f"{name} must be a function of one argument, not {type(callback).__name__}")
-    if on_result is None and on_event is None and on_stdout is None and on_stderr is None:
+    if not any(given.values()):
         return None
 
-    def watch(raw: RawEvent) -> None:
-        kind = raw.get("type")
-        if kind == "stdout":
-            if on_stdout is not None:
-                on_stdout(text_of(raw, "text"))
-        elif kind == "stderr":
-            if on_stderr is not None:
-                on_stderr(text_of(raw, "text"))
-        elif kind == "result" and on_result is not None:
-            on_result(ExecutionResult.from_raw(raw))
-        if on_event is not None:
-            on_event(ServerEvent.from_raw(raw))
+    def watch(events: List[RawEvent]) -> None:
+        for raw in events:
+            kind = raw.get("type")
+            if kind == "stdout":
+                if on_stdout is not None:
+                    on_stdout(text_of(raw, "text"))
+            elif kind == "stderr":
+                if on_stderr is not None:
+                    on_stderr(text_of(raw, "text"))
+            elif kind == "result" and on_result is not None:
+                on_result(ExecutionResult.from_raw(raw))
+            if on_event is not None:
+                on_event(ServerEvent.from_raw(raw))
 
     return watch
 
