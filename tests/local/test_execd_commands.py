@@ -350,3 +350,10 @@ def test_an_unknown_route_and_a_wrong_verb_are_the_same_plain_404(execd: Execd, 
     reply = execd.call(method, path)
     assert (reply.status, reply.headers["content-type"]) == (404, "text/plain")
     assert reply.body == (b"" if method == "HEAD" else b"404 page not found")
+
+
+def test_a_slash_too_many_leads_back_to_the_path(execd: Execd) -> None:
+    for method, path, status in [("GET", "/metrics/?x=1", 301), ("POST", "/command/", 307)]:
+        reply = execd.call(method, path)
+        assert (reply.status, reply.headers["location"]) == (status, path.replace("/?", "?").rstrip("/"))
+    assert execd.call("GET", "/nope/").status == 404

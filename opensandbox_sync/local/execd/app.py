@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hmac
 import re
-from typing import Any, List, Optional
+from typing import List, Optional
 
-from flask import Flask, Request, Response, request
+from flask import Flask, Request, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
 from . import directories, files, isolation, metrics, proxy, transfers
@@ -107,6 +107,12 @@ def _not_found() -> Response:
     return text("404 page not found", 404, "text/plain")
 
 
-def _http_error(error: HTTPException) -> Any:
-    """Neither an unknown path nor a wrong verb is told apart."""
-    return _not_found() if error.code in (404, 405) else Response(b"", error.code or 500)
+def _http_error(error: HTTPException) -> Response:
+    """An unknown path and a wrong verb are one and the same; a path with a slash too many is led back."""
+    if error.code not in (404, 405):
+        return Response(b"", error.code or 500)
+    path = request.path.rstrip("/")
+    if path == request.path or not current_app.url_map.bind("").test(path, request.method):
+        return _not_found()
+    query_string = "?" + request.query_string.decode("latin-1") if request.query_string else ""
+    return Response(b"", 301 if request.method == "GET" else 307, {"Location": path + query_string})
