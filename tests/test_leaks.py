@@ -1,6 +1,5 @@
 """Nothing is left over: descriptors, threads, memory, warnings."""
 
-# ruff: noqa: SIM117 (a server, then what is tested: nested, they read in that order)
 from __future__ import annotations
 
 import contextlib
@@ -15,7 +14,7 @@ import pytest
 from opensandbox_sync import Sandbox, SandboxClient, SandboxError
 
 from .conftest import until
-from .scripted import API_KEY, RESET, Scripted, finished, python, scripted, serving
+from .scripted import API_KEY, RESET, Scripted, python, scripted, serving
 from .wire import HANG, complete, cut, failed, init, refusal, stdout, stream, whole
 
 DESCRIPTORS = Path("/proc/self/fd")
@@ -62,7 +61,7 @@ CASES: Dict[str, Tuple[List[Any], Callable[[Sandbox], Any]]] = {
     "a run": (GOOD, run),
     "a run whose response is held open": ([*cut(GOOD)[:-1], HANG], run),
     "a failed run": (stream(init(), failed("3")), run),
-    "a cut stream": (cut(GOOD)[:-2] + [b""], run),
+    "a cut stream": ([*cut(GOOD)[:-2], b""], run),
     "a reset stream": ([*GOOD[:2], RESET], run),
     "silence": (stream(init(), HANG), run),
     "a refusal": (refusal(500, "NO", "no"), run),
@@ -152,7 +151,7 @@ def test_no_resource_warning_is_given(tmp_path: Path) -> None:
     with serving({"POST /command": GOOD}) as server:
         flags = ["-X", "dev", "-W", "error::ResourceWarning", "-W", "error::DeprecationWarning:opensandbox_sync"]
         process = python(WARNINGS, server.address, API_KEY, flags=flags)
-        out, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=60)
     assert (process.returncode, "ResourceWarning" in err, "opensandbox_sync" in err) == (0, False, False), err
 
 
