@@ -780,7 +780,7 @@ def _content(response: requests.Response) -> bytes:
     """
     raw = response.raw
     promised = response.headers.get("Content-Length", "")
-    if promised.isascii() and promised.isdigit() and int(promised) > _MOST_BYTES:
+    if promised.isascii() and promised.isdigit() and len(promised) < 20 and int(promised) > _MOST_BYTES:
         raw.close()
         raise ProtocolError(f"the server promises {promised} bytes, more than there can be")
     answer = connections.limited_answer(raw)

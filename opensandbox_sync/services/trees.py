@@ -11,7 +11,20 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Sequence, Set, Tuple
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Callable,
+    Dict,
+    Iterable,
+    Iterator,
+    List,
+    NamedTuple,
+    Optional,
+    Sequence,
+    Set,
+    Tuple,
+)
 
 from ..errors import ClosedError, InvalidArgumentError, ProtocolError
 from .file_routes import FileRoutes, blocks
@@ -199,7 +212,7 @@ def _listing(routes: FileRoutes, path: str, ignored: Ignore) -> Tuple[str, Dict[
         for parent in reversed(list(PurePosixPath(name).parents)[:-1]):
             directories.setdefault(str(parent), 0o755)
         if info.type == "directory":
-            directories[name] = info.mode
+            directories[name] = info.mode & 0o777
         else:
             files[name] = _File(name, info.size, info.mode)
     both = sorted(set(directories) & set(files))
@@ -271,11 +284,11 @@ class _Stop:
     """Ends the transfers beside one that failed."""
 
     def __init__(self) -> None:
-        self._stopped = False
+        self.cause: Optional[BaseException] = None
         self._bodies: Set[Body] = set()
 
     def check(self) -> None:
-        if self._stopped:
+        if self.cause is not None:
             raise ClosedError("another transfer of the tree failed")
 
     @contextmanager
@@ -287,8 +300,8 @@ class _Stop:
         finally:
             self._bodies.discard(body)
 
-    def set(self) -> None:
-        self._stopped = True
+    def set(self, cause: BaseException) -> None:
+        self.cause = self.cause or cause
         for body in list(self._bodies):
             body.end()
 
@@ -296,13 +309,24 @@ class _Stop:
 def _at_once(act: Callable[[Any, _Stop], None], jobs: Iterable[Any]) -> None:
     """Do all jobs, a few at a time. The first failure, or a Ctrl-C, ends the others, and is raised when they have."""
     stop = _Stop()
+
+    def run(job: Any) -> None:
+        stop.check()
+        try:
+            act(job, stop)
+        except BaseException as error:
+            stop.set(error)
+            raise
+
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="opensandbox-files") as pool:
-        futures = [pool.submit(act, job, stop) for job in jobs]
+        futures = [pool.submit(run, job) for job in jobs]
         try:
             for future in as_completed(futures):
                 future.result()
-        except BaseException:
+        except BaseException as error:
             for future in futures:
                 future.cancel()
-            stop.set()
+            stop.set(error)
+            if isinstance(error, Exception) and stop.cause is not None:
+                raise stop.cause from None  # not what it did to the others
             raise

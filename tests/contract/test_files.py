@@ -10,8 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Callable, Iterator, List, Tuple
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from opensandbox_sync import Sandbox
 from opensandbox_sync.errors import (

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from opensandbox_sync import Sandbox, SandboxClient
 from opensandbox_sync.errors import BadRequestError, InvalidArgumentError, ServerError

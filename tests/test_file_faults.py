@@ -1,0 +1,435 @@
+"""Transfers that go wrong on the way, and daemons that lie."""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any, Dict, Iterable, List
+
+import pytest
+import requests
+
+from opensandbox_sync.errors import (
+    BadRequestError,
+    InvalidArgumentError,
+    NotFoundError,
+    NotSupportedError,
+    ProtocolError,
+    RequestTimeoutError,
+    SandboxError,
+    ServerError,
+    TransportError,
+)
+from opensandbox_sync.services import trees
+
+from .conftest import until
+from .scripted import RESET, in_turn, promptly, python, scripted
+from .wire import HANG, Request, refusal, whole
+
+STAMP = "2026-11-22T20:02:06.123456789Z"
+
+
+def told(path: str, kind: str = "file", size: int = 0, mode: int = 644) -> Dict[str, Any]:
+    return {"path": path, "type": kind, "size": size, "mode": mode, "modified_at": STAMP, "created_at": STAMP}
+
+
+def info(size: int, kind: str = "file") -> Any:
+    """Answers ``/files/info`` for whatever is asked."""
+
+    def answer(request: Request) -> Iterable[Any]:
+        return whole(200, {path: told(path, kind, size) for path in [request.query["path"]]})
+
+    return answer
+
+
+def short(length: int, sent: bytes) -> List[Any]:
+    """A body that ends before its promised length."""
+    return [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % length + sent, b""]
+
+
+# -- down --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answer", [short(10, b"half"), short(10, b""), [short(300_000, b"x" * 200_000)[0], RESET]])
+@pytest.mark.parametrize("session", [False, True])
+def test_a_download_that_is_cut_is_an_error_and_leaves_nothing(tmp_path: Path, answer: Any, session: bool) -> None:
+    options = {"session": requests.Session()} if session else {}
+    with scripted({"GET /files/download": answer}, **options) as (sandbox, _):
+        with pytest.raises(TransportError):
+            sandbox.files.download("/a", tmp_path / "a")
+        with pytest.raises(TransportError):
+            for _ in sandbox.files.iter_bytes("/a"):
+                pass
+    assert list(tmp_path.iterdir()) == []
+    if session:
+        options["session"].close()
+
+
+def test_a_read_that_is_cut_is_repeated(tmp_path: Path) -> None:
+    with scripted({"GET /files/download": in_turn(short(10, b"half"), whole(200, b"the whole"))}) as (sandbox, server):
+        assert sandbox.files.read_text("/a") == "the whole"
+        assert len(server.asked("GET", "/files/download")) == 2
+
+
+def test_a_download_whose_answer_never_begins_is_asked_for_again(tmp_path: Path) -> None:
+    with scripted({"GET /files/download": in_turn([b""], [RESET], whole(200, b"whole"))}) as (sandbox, server):
+        assert sandbox.files.download("/a", tmp_path / "a") == 5
+        assert len(server.asked("GET", "/files/download")) == 3
+
+
+def test_a_download_that_falls_silent_is_given_up(tmp_path: Path) -> None:
+    answer = [short(10, b"half")[0], HANG]
+    with scripted({"GET /files/download": answer}, timeout=0.3) as (sandbox, _), promptly():
+        with pytest.raises(RequestTimeoutError):
+            sandbox.files.download("/a", tmp_path / "a")
+        with pytest.raises(RequestTimeoutError):
+            sandbox.files.read_bytes("/a")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_transfer_may_take_longer_than_the_timeout_while_bytes_come(tmp_path: Path) -> None:
+    def slowly(_: Request) -> Iterable[Any]:
+        yield b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n"
+        for byte in b"in parts":
+            time.sleep(0.1)  # the server's pace is what is tested
+            yield bytes([byte])
+
+    with scripted({"GET /files/download": slowly}, timeout=0.4) as (sandbox, _):
+        assert sandbox.files.read_bytes("/a") == b"in parts"
+        assert sandbox.files.download("/a", tmp_path / "a") == 8
+        assert b"".join(sandbox.files.iter_bytes("/a")) == b"in parts"
+
+
+@pytest.mark.parametrize("length", [2**63 - 1, 2**62])
+def test_the_length_that_a_daemon_gives_a_directory_is_not_believed(tmp_path: Path, length: int) -> None:
+    for options in ({}, {"session": requests.Session()}):
+        with scripted({"GET /files/download": short(length, b"")}, **options) as (sandbox, _):
+            for act in (
+                lambda: sandbox.files.read_text("/d"),
+                lambda: next(sandbox.files.iter_bytes("/d")),
+                lambda: sandbox.files.download("/d", tmp_path / "d"),
+            ):
+                with pytest.raises(BadRequestError, match="is a directory"):
+                    act()
+        for session in options.values():
+            session.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_without_a_length_is_measured_by_a_range(tmp_path: Path) -> None:
+    chunked = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n"]
+
+    def answer(request: Request, size: int) -> Any:
+        part = whole(206, b"h", {"Content-Range": f"bytes 0-0/{size}"})
+        return part if "range" in request.headers else chunked
+
+    with scripted({"GET /files/download": lambda request: answer(request, 5)}) as (sandbox, _):
+        assert sandbox.files.download("/a", tmp_path / "a") == 5
+        assert (tmp_path / "a").read_bytes() == b"hello"
+        assert sandbox.files.read_bytes("/a") == b"hello"
+    table = {"GET /files/download": lambda request: answer(request, 6)}
+    with scripted(table) as (sandbox, _), pytest.raises(TransportError, match="5 of 6 bytes"):
+        sandbox.files.download("/a", tmp_path / "b")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_server_that_ignores_the_range_is_found_out() -> None:
+    with scripted({"GET /files/download": whole(200, b"all of it")}) as (sandbox, _):
+        for act in (
+            lambda: sandbox.files.read_bytes("/a", start=4),
+            lambda: list(sandbox.files.iter_bytes("/a", start=4)),
+        ):
+            with pytest.raises(ProtocolError, match="the whole file came"):
+                act()
+
+
+def test_an_iterator_that_is_left_gives_its_connection_up() -> None:
+    left = threading.Event()
+
+    def answer(_: Request) -> Iterable[Any]:
+        try:
+            yield b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n" + b"x" * 100_000
+            yield HANG  # until the client leaves
+        finally:
+            left.set()
+
+    with scripted({"GET /files/download": answer}) as (sandbox, _):
+        pieces = sandbox.files.iter_bytes("/a")
+        assert next(pieces)
+        pieces.close()  # type: ignore[attr-defined]
+        assert left.wait(20)
+
+
+# -- up ----------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stored", [0, 4, 6])
+def test_an_upload_that_did_not_arrive_as_a_whole_is_an_error(tmp_path: Path, stored: int) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    table = {"POST /files/upload": whole(), "GET /files/info": info(stored), "POST /directories": whole()}
+    with scripted(table) as (sandbox, server):
+        with pytest.raises(TransportError, match=f"5 bytes were sent, and {stored} are stored"):
+            sandbox.files.upload(tmp_path / "a", "/a")
+        with pytest.raises(TransportError, match=f"5 bytes were sent, and {stored} are stored"):
+            sandbox.files.upload_dir(tmp_path, "/tree")
+        asked = len(server.asked("GET", "/files/info"))
+        sandbox.files.upload(tmp_path / "a", "/a", verify=False)
+        sandbox.files.upload_dir(tmp_path, "/tree", verify=False)
+        assert len(server.asked("GET", "/files/info")) == asked
+
+
+def test_an_upload_that_is_lost_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    missing = refusal(404, "FILE_NOT_FOUND", "file not found. lstat /a: no such file or directory")
+    table = {"POST /files/upload": whole(), "GET /files/info": missing}
+    with scripted(table) as (sandbox, _), pytest.raises(NotFoundError):
+        sandbox.files.upload(tmp_path / "a", "/a")
+
+
+def test_an_upload_is_sent_once_and_with_its_length(tmp_path: Path) -> None:
+    with scripted({"POST /files/upload": in_turn([RESET], whole())}) as (sandbox, server):
+        with pytest.raises(TransportError):
+            sandbox.files.write("/a", iter(["some ", b"pieces"]), mode="600")
+        (sent,) = server.asked("POST", "/files/upload")
+    assert int(sent.headers["content-length"]) == len(sent.body)
+    assert "transfer-encoding" not in sent.headers
+    assert b'{"path": "/a", "mode": 600}' in sent.body and b"some pieces" in sent.body
+    boundary = sent.headers["content-type"].split("boundary=")[1].encode()
+    parts = sent.body.split(b"--" + boundary)
+    assert [b"filename=" in part for part in parts] == [False, True, True, False] and parts[3] == b"--\r\n"
+
+
+def test_a_file_that_shrinks_while_it_is_sent_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x" * 3_000_000)
+
+    def shrink(done: int, total: int) -> None:
+        if done == 0:
+            (tmp_path / "a").write_bytes(b"x" * 1_000_000)
+
+    table = {"POST /files/upload": whole()}
+    with scripted(table) as (sandbox, _), pytest.raises(InvalidArgumentError, match="2000000 bytes shorter"):
+        sandbox.files.upload(tmp_path / "a", "/a", progress=shrink)
+
+
+def test_an_upload_whose_answer_does_not_come_is_given_up(tmp_path: Path) -> None:
+    with scripted({"POST /files/upload": [HANG]}, timeout=0.3) as (sandbox, server), promptly():
+        with pytest.raises(RequestTimeoutError):
+            sandbox.files.write("/a", "a")
+        assert len(server.asked("POST", "/files/upload")) == 1
+
+
+def test_sending_waits_as_long_as_the_call_may_and_not_as_the_last_read_did() -> None:
+    """A kept connection has the time-out of its last read, of which next to nothing may be left."""
+
+    def slow_reader(request: Request) -> Any:
+        time.sleep(0.4)  # while the next request's bytes fill the buffers
+        return whole(200, {})
+
+    with scripted({"GET /files/info": slow_reader, "POST /files/upload": whole()}, timeout=30) as (sandbox, _):
+        sandbox._client._transport.request(sandbox._execd, "GET", "/files/info", action="look", timeout=0.5)
+        sandbox.files.write("/a", b"x" * 30_000_000)
+
+
+# -- what statuses mean ------------------------------------------------------------------------------------------------
+
+
+def test_an_old_daemon_does_not_support_what_it_does_not_know() -> None:
+    plain = whole(404, b"404 page not found", {"Content-Type": "text/plain"})
+    with scripted({"GET /files/info": plain, "POST /files/upload": plain, "GET /files/download": plain}) as (
+        sandbox,
+        _,
+    ):
+        somebody = sandbox.files.as_user(1000, 1000)
+        for act in (
+            lambda: somebody.exists("/a"),
+            lambda: somebody.write("/a", "a"),
+            lambda: somebody.read_text("/a"),
+            lambda: next(somebody.iter_bytes("/a")),
+        ):
+            with pytest.raises(NotSupportedError, match="too old") as caught:
+                act()
+            assert caught.value.status_code == 404
+
+
+def test_as_user_asks_below_the_users_prefix_alone() -> None:
+    with scripted({"GET /files/info": info(0)}) as (sandbox, server):
+        assert sandbox.files.as_user(1, 2).as_user(3, 4).exists("/a")
+        assert [r.path for r in server.requests if "files" in r.path] == ["/v1/filesystem/3/4/files/info"]
+        with pytest.raises(NotSupportedError, match="one user"):
+            type(sandbox.files)(sandbox, prefix="/v1/isolated/session/x").as_user(1, 2)
+
+
+def test_exists_is_no_answer_where_the_session_or_the_sandbox_is_missing() -> None:
+    for code in ("SESSION_NOT_FOUND", "DOCKER::SANDBOX_NOT_FOUND"):
+        table = {"GET /files/info": refusal(404, code, "not found")}
+        with scripted(table) as (sandbox, _), pytest.raises(NotFoundError):
+            sandbox.files.exists("/a")
+
+
+@pytest.mark.parametrize(
+    "answer", [None, [], "text", {}, {"/a": None}, {"/a": {"path": "/a"}}, {"/a": {**told("/a"), "mode": 888}}]
+)
+def test_an_info_that_is_none_is_a_protocol_error(answer: Any) -> None:
+    table = {"GET /files/info": whole(200, json.dumps(answer).encode())}
+    with scripted(table) as (sandbox, _), pytest.raises(ProtocolError):
+        sandbox.files.info("/a")
+
+
+def test_a_list_of_nothing_may_come_as_null() -> None:
+    with scripted({"GET /directories/list": whole(200, b"null"), "GET /files/search": whole(200, b"null")}) as (s, _):
+        assert s.files.list("/a") == [] and s.files.search("/a") == []
+
+
+@pytest.mark.parametrize("answer", [{}, {"/a": {}}, {"/a": {"replacedCount": "many"}}, []])
+def test_a_replacement_without_a_count_is_a_protocol_error(answer: Any) -> None:
+    with scripted({"POST /files/replace": whole(200, answer)}) as (sandbox, _), pytest.raises(ProtocolError):
+        sandbox.files.replace_text("/a", "x", "y")
+
+
+def test_an_isolated_sessions_file_has_no_owner() -> None:
+    bare = {"path": "/a", "type": "file", "size": 1, "mode": 600, "modified_at": STAMP}
+    with scripted({"GET /files/info": whole(200, {"/a": bare})}) as (sandbox, server):
+        found = type(sandbox.files)(sandbox, prefix="/v1/isolated/session/x").info("/a")
+        assert (found.mode, found.owner, found.created_at) == (0o600, None, None)
+        assert server.requests[-1].path == "/v1/isolated/session/x/files/info"
+
+
+# -- hostile trees -----------------------------------------------------------------------------------------------------
+
+
+def listing(*entries: Dict[str, Any], content: bytes = b"theirs") -> Dict[str, Any]:
+    return {
+        "GET /files/info": lambda _: whole(200, {"/t": told("/t", "directory")}),
+        "GET /directories/list": whole(200, list(entries)),
+        "GET /files/download": whole(200, content),
+    }
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/t/../evil",
+        "/t/sub/../../evil",
+        "/t/./evil",
+        "/t//etc/evil",
+        "/t/",
+        "/t",
+        "/tevil",
+        "/etc/passwd",
+        "evil",
+        "",
+        "/t/a\0b",
+        "/t/C:\\evil",
+    ],
+)
+def test_a_path_that_leads_out_of_the_destination_is_refused(tmp_path: Path, path: str) -> None:
+    for kind in ("file", "directory"):
+        table = listing(told("/t/fine"), told(path, kind))
+        with scripted(table) as (sandbox, _), pytest.raises(ProtocolError, match="leads out"):
+            sandbox.files.download_dir("/t", tmp_path / "x" / "down")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["C:evil", "C:\\evil", "a\\..\\..\\evil", "file:stream"])
+def test_a_windows_machine_refuses_drives_streams_and_backslashes(name: str) -> None:
+    with pytest.raises(ProtocolError, match="leads out"):
+        trees._relative(f"/t/{name}", "/t/", windows=True)
+
+
+def test_names_that_differ_only_in_case_are_refused_where_they_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with scripted(listing(told("/t/Makefile"), told("/t/makefile"))) as (sandbox, _):
+        monkeypatch.setattr(trees, "_ignores_case", lambda directory: True)
+        with pytest.raises(InvalidArgumentError, match="same file"):
+            sandbox.files.download_dir("/t", tmp_path / "down")
+        assert list((tmp_path / "down").iterdir()) == []
+
+
+def test_the_probe_for_case_leaves_nothing_behind(tmp_path: Path) -> None:
+    probe = tmp_path / "Probe"
+    probe.touch()
+    expected = (tmp_path / "pROBE").exists()
+    probe.unlink()
+    assert trees._ignores_case(tmp_path) is expected
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_that_is_not_listed_does_not_hide_a_local_link(tmp_path: Path) -> None:
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "down").mkdir()
+    (tmp_path / "down" / "sub").symlink_to("../outside")
+    with scripted(listing(told("/t/sub/evil"))) as (sandbox, _):
+        with pytest.raises(InvalidArgumentError, match="link"):
+            sandbox.files.download_dir("/t", tmp_path / "down")
+        sandbox.files.download_dir("/t", tmp_path / "new")
+    assert list((tmp_path / "outside").iterdir()) == []
+    assert (tmp_path / "new" / "sub" / "evil").read_bytes() == b"theirs"
+
+
+def test_a_name_that_is_a_file_and_a_directory_is_refused(tmp_path: Path) -> None:
+    for entries in ([told("/t/a"), told("/t/a/b")], [told("/t/a"), told("/t/a", "directory")]):
+        table = listing(*entries)
+        with scripted(table) as (sandbox, _), pytest.raises(ProtocolError, match="as a file and as a directory"):
+            sandbox.files.download_dir("/t", tmp_path / "down")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mode_from_the_sandbox_is_masked(tmp_path: Path) -> None:
+    with scripted(listing(told("/t/a", mode=4755), told("/t/d", "directory", mode=1777))) as (sandbox, _):
+        sandbox.files.download_dir("/t", tmp_path / "down")
+    assert (tmp_path / "down" / "a").stat().st_mode & 0o7777 == 0o755
+    assert (tmp_path / "down" / "d").stat().st_mode & 0o7777 == 0o777
+
+
+def test_a_file_that_fails_ends_the_others_and_is_what_is_raised(tmp_path: Path) -> None:
+    def answer(request: Request) -> Any:
+        if request.query["path"] == "/t/7":
+            return refusal(500, "RUNTIME_ERROR", "error accessing file: open /t/7: permission denied")
+        return [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf", HANG]
+
+    table = {**listing(*(told(f"/t/{n}", size=99) for n in (1, 2, 3, 7, 8, 9))), "GET /files/download": answer}
+    with scripted(table) as (sandbox, server), promptly():
+        with pytest.raises(ServerError, match="permission denied"):
+            sandbox.files.download_dir("/t", tmp_path / "down")
+        assert len(server.asked("GET", "/files/download")) <= 4
+    assert list((tmp_path / "down").iterdir()) == []
+
+
+_INTERRUPTED = """
+import signal, sys
+from opensandbox_sync import SandboxClient
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with SandboxClient(domain=sys.argv[1]) as client:
+    sandbox = client.connect(sys.argv[2], wait_ready=False)
+    try:
+        sandbox.files.download_dir("/t", sys.argv[3])
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+
+
+def test_ctrl_c_ends_a_stalled_tree_at_once_and_leaves_no_half_file(tmp_path: Path) -> None:
+    stalled = [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf", HANG]
+    table = {**listing(*(told(f"/t/{n}", size=99) for n in range(9))), "GET /files/download": stalled}
+    with scripted(table) as (sandbox, server):
+        process = python(_INTERRUPTED, server.address, sandbox.id, str(tmp_path / "down"), flags=("-W", "error"))
+        until(lambda: len(server.asked("GET", "/files/download")) >= 4, "four downloads at once")
+        with promptly():
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=20)
+    assert (out, err, process.returncode) == ("interrupted\n", "", 0)
+    assert list((tmp_path / "down").iterdir()) == []
+
+
+def test_closing_the_client_ends_a_transfer(tmp_path: Path) -> None:
+    def hang(request: Request) -> Iterable[Any]:
+        sandbox._client.close()
+        return [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf", HANG]
+
+    with scripted({"GET /files/download": hang}) as (sandbox, _), promptly(), pytest.raises(SandboxError):
+        sandbox.files.download("/a", tmp_path / "a")
+    assert list(tmp_path.iterdir()) == []
