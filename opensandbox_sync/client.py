@@ -155,10 +155,13 @@ class SandboxClient:
 
         ``options`` are ``LocalServer``'s. It runs commands as you, on this machine: it is not isolation.
         """
-        from .local import LocalServer
+        from .local import LocalServer, LocalServerError
 
         server = LocalServer(**options)
-        server.start()
+        try:
+            server.start()
+        except LocalServerError as cause:
+            raise SandboxError(f"the embedded server did not start: {cause}") from cause
         try:
             settings: Dict[str, Any] = dict(server.config)
             client = cls(**settings)
