@@ -474,7 +474,8 @@ class _Call:
             )
         chain = _chain(cause)
         where = f"{self.method} {self.shown}"
-        if isinstance(cause, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)):
+        sent = self._limit is not None and self._limit.sent
+        if isinstance(cause, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)) and not sent:
             return InvalidArgumentError(f"could not {self.action}: {where} cannot be sent: {_last(chain)}")
         if self._is_unsent(chain):
             return ConnectError(
@@ -951,7 +952,9 @@ def _reason(chain: List[BaseException]) -> str:
         return str(inner).rsplit(": ", 1)[-1]
     if isinstance(inner, urllib3.exceptions.ConnectTimeoutError):
         return "timed out"
-    return (str(inner.args[0]) if inner.args and isinstance(inner.args[0], str) else "") or type(inner).__name__
+    words = inner.args[0].strip() if inner.args and isinstance(inner.args[0], str) else ""
+    # A peer that speaks no HTTP is quoted here, and its bytes may be anything.
+    return (words if words.isprintable() else repr(words[:80])) or type(inner).__name__
 
 
 def _authority(url: str) -> str:
