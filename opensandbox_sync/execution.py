@@ -726,6 +726,8 @@ class ExecutionStream:
         except (ProtocolError, ApiError, CommandError) as error:
             error.execution = self.execution
             if isinstance(error, ProtocolError):
+                error.args = (f"could not {self._run.action}: {error}",)
+                error.request_id = error.request_id or self._body.request_id
                 self._stop()
             self._run.fold.settle()
             self.close()
@@ -799,7 +801,7 @@ class ExecutionStream:
         state = ""
         if run.look is not None and command_id is not None:
             state = "; " + run.look(command_id)
-        why = str(cause)
+        why = str(cause).replace(f"could not {run.action}: ", "", 1)
         if isinstance(cause, TimeoutError):
             why = f"nothing came for {self._idle:g} s (idle_timeout=; the daemon pings every 3 s)"
         return StreamInterruptedError(

@@ -600,3 +600,35 @@ def test_following_ends_with_the_bytes_that_make_no_character() -> None:
 def test_a_status_that_is_none_is_a_protocol_error(body: bytes) -> None:
     with peer_sandbox(always(whole(200, body))) as (sandbox, _), pytest.raises(ProtocolError):
         sandbox.commands.status("c")
+
+
+# -- answers that are no HTTP ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ([b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b""], "may be running"),
+        ([b"hello there\r\n\r\n", b""], "may be running"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Le", b""], "may be running"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"], "may be running"),
+        ([b"HTTP/1.1 200 OK\r\n" + b"X: 1\r\n" * 300 + b"\r\n"], "may be running"),
+        ([b"HTTP/1.1 200 OK\r\nX: " + b"y" * 100_000 + b"\r\n\r\n"], "may be running"),
+        ([b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nhalf"], "not known"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # urllib3 leaves the two lengths' socket
+def test_an_answer_that_is_no_http_is_never_a_refused_argument(answer: List[Piece], words: str) -> None:
+    with peer_sandbox(daemon(answer)) as (sandbox, peer), pytest.raises(StreamInterruptedError, match=words) as caught:
+        sandbox.commands.run("x")
+    assert str(caught.value).count("could not run a command") == 1 and str(caught.value).isprintable()
+    assert len(peer.asked("POST", "/command")) == 1
+
+
+def test_a_protocol_error_says_what_could_not_be_done_and_under_which_request() -> None:
+    head = STREAM_HEAD.replace(b"\r\n\r\n", b"\r\nX-Request-ID: r-9\r\n\r\n")
+    for answer in ([head, chunk(init()), chunk(b"nonsense\n\n")], [head, chunk(init()), b"zz\r\n"]):
+        with peer_sandbox(daemon([*answer, HANG])) as (sandbox, _), pytest.raises(ProtocolError) as caught:
+            sandbox.commands.run("x")
+        assert str(caught.value).startswith("could not run a command: ")
+        assert caught.value.request_id == "r-9"
