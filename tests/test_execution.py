@@ -617,12 +617,13 @@ def test_a_status_that_is_none_is_a_protocol_error(body: bytes) -> None:
         ([b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\nhalf"], "not known"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # urllib3 leaves the two lengths' socket
 def test_an_answer_that_is_no_http_is_never_a_refused_argument(answer: List[Piece], words: str) -> None:
     with peer_sandbox(daemon(answer)) as (sandbox, peer), pytest.raises(StreamInterruptedError, match=words) as caught:
         sandbox.commands.run("x")
     assert str(caught.value).count("could not run a command") == 1 and str(caught.value).isprintable()
     assert len(peer.asked("POST", "/command")) == 1
+    del sandbox, peer, caught
+    gc.collect()  # a socket that was left open is told of here
 
 
 def test_a_protocol_error_says_what_could_not_be_done_and_under_which_request() -> None:
