@@ -23,6 +23,8 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 RawEvent = Dict[str, Any]
 
+_LONG = 8192
+
 # Terminal escapes: CSI (colours, cursor), OSC (titles, links), and the short ones.
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 
@@ -231,6 +233,14 @@ class EventDecoder:
         events: List[RawEvent] = []
         add, data, plain, careful = events.append, self._data, _plain, _careful
         event: Any
+        if len(text) > _LONG and not (data or self._name or oversized or lone_surrogates):
+            # A long event mostly comes alone. It is read where it stands: taken out as a line, it would be copied.
+            try:
+                event, end = careful(text, 0)
+            except (ValueError, RecursionError, StopIteration, ProtocolError):
+                end = 0
+            if end and text[end:] in ("\n", "\n\n") and text.find("\n") == end and type(event) is dict:
+                return [event]
         lines = text.split("\n")
         lines.pop()  # what stands behind the last line end is no line, least of all a blank one that ends an event
         try:
