@@ -580,7 +580,10 @@ def open_stream(
     run.fold.started = started
     for observe in observers:
         observe(run.fold.execution)
+    sent = False
     try:
+        plane.resolve(deadline)  # looks the address up: what fails here has sent nothing
+        sent = True
         answer = transport.stream(
             plane,
             "POST",
@@ -599,6 +602,8 @@ def open_stream(
         if deadline is not None and time.monotonic() >= deadline:
             run.fold.execution.timed_out = True
             raise CommandTimeoutError(f"{cause} ({run.timeout:g} s)", execution=run.fold.execution) from cause
+        if not sent:
+            raise
         raise StreamInterruptedError(
             f"{cause}; it may be running all the same",
             execution=run.fold.execution,

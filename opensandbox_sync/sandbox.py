@@ -23,7 +23,6 @@ from .errors import (
     ConnectError,
     InvalidArgumentError,
     NotFoundError,
-    RequestTimeoutError,
     SandboxError,
     SandboxReadyTimeoutError,
     ServerError,
@@ -365,7 +364,7 @@ class Sandbox:
                     connect_timeout=_AUTO_CONNECT_SECONDS,
                     retry=False,
                 )
-            except (ConnectError, RequestTimeoutError, ServerError) as error:
+            except (TransportError, ServerError) as error:
                 failures.append(f"{'through the server' if proxied else 'directly'}: {error}")
                 continue
             self._proxied = proxied
