@@ -200,8 +200,6 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
         try:
             return read_start()
         except Exception:
-            if self.answer is not None:
-                self.answer.close()  # where urllib3 refuses the headers, http.client has handed the socket over to it
             if limit.interrupted:
                 raise KeyboardInterrupt from None
             raise
