@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Dict, Iterable, List
 
 import pytest
 import requests
 
+from opensandbox_sync import SandboxClient
 from opensandbox_sync.errors import (
     BadRequestError,
     InvalidArgumentError,
@@ -24,10 +27,12 @@ from opensandbox_sync.errors import (
     TransportError,
 )
 from opensandbox_sync.services import trees
+from opensandbox_sync.services.multipart import Source
+from opensandbox_sync.transport import Plane
 
 from .conftest import until
 from .scripted import RESET, in_turn, promptly, python, scripted
-from .wire import HANG, Request, refusal, whole
+from .wire import HANG, Request, _read_request, refusal, whole
 
 STAMP = "2026-11-22T20:02:06.123456789Z"
 
@@ -92,15 +97,16 @@ def test_a_download_that_falls_silent_is_given_up(tmp_path: Path) -> None:
 
 def test_a_transfer_may_take_longer_than_the_timeout_while_bytes_come(tmp_path: Path) -> None:
     def slowly(_: Request) -> Iterable[Any]:
-        yield b"HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n"
-        for byte in b"in parts":
+        yield b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n"
+        for _number in range(20):
             time.sleep(0.1)  # the server's pace is what is tested
-            yield bytes([byte])
+            yield b"x"
 
-    with scripted({"GET /files/download": slowly}, timeout=0.4) as (sandbox, _):
-        assert sandbox.files.read_bytes("/a") == b"in parts"
-        assert sandbox.files.download("/a", tmp_path / "a") == 8
-        assert b"".join(sandbox.files.iter_bytes("/a")) == b"in parts"
+    with scripted({"GET /files/download": slowly}, timeout=1.5) as (sandbox, _), ThreadPoolExecutor() as pool:
+        read = pool.submit(sandbox.files.read_bytes, "/a")
+        fetched = pool.submit(sandbox.files.download, "/a", tmp_path / "a")
+        pieces = pool.submit(list, sandbox.files.iter_bytes("/a"))
+        assert (read.result(), fetched.result(), b"".join(pieces.result())) == (b"x" * 20, 20, b"x" * 20)
 
 
 @pytest.mark.parametrize("length", [2**63 - 1, 2**62])
@@ -223,14 +229,37 @@ def test_an_upload_whose_answer_does_not_come_is_given_up(tmp_path: Path) -> Non
 
 def test_sending_waits_as_long_as_the_call_may_and_not_as_the_last_read_did() -> None:
     """A kept connection has the time-out of its last read, of which next to nothing may be left."""
+    with socket.create_server(("127.0.0.1", 0)) as listening, SandboxClient(domain="localhost:1") as client:
+        plane = Plane(f"http://127.0.0.1:{listening.getsockname()[1]}", {})
 
-    def slow_reader(request: Request) -> Any:
-        time.sleep(0.4)  # while the next request's bytes fill the buffers
-        return whole(200, {})
+        def serve() -> None:
+            connection = listening.accept()[0]
+            with connection, connection.makefile("rb") as reader:
+                assert _read_request(reader)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n")
+                time.sleep(0.7)  # of the first call's second
+                connection.sendall(b"x")
+                time.sleep(0.7)  # meanwhile the buffers fill
+                assert _read_request(reader)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
-    with scripted({"GET /files/info": slow_reader, "POST /files/upload": whole()}, timeout=30) as (sandbox, _):
-        sandbox._client._transport.request(sandbox._execd, "GET", "/files/info", action="look", timeout=0.5)
-        sandbox.files.write("/a", b"x" * 30_000_000)
+        with ThreadPoolExecutor() as pool:
+            served = pool.submit(serve)
+            call = client._transport.request
+            call(plane, "GET", "/", action="read", timeout=1)
+            call(plane, "POST", "/", action="write", data=b"x" * 30_000_000, timeout=30)
+            served.result()
+
+
+def test_the_answer_to_a_large_upload_may_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon brings it to its disk first."""
+    waits: List[float] = []
+    with scripted({}, timeout=3) as (sandbox, _):
+        transport = sandbox._client._transport
+        monkeypatch.setattr(transport, "request", lambda *_, idle, **__: waits.append(idle))
+        for size in (0, 80 * 2**20):
+            sandbox.files._routes.upload([({"path": "/a"}, Source(size, lambda: iter([])))])
+    assert [round(wait) for wait in waits] == [3, 13]
 
 
 # -- what statuses mean ------------------------------------------------------------------------------------------------

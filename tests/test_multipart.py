@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Tuple
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Request
 
@@ -34,6 +34,7 @@ def parsed(body: Multipart) -> List[Tuple[Dict[str, Any], bytes]]:
         return list(zip(described, [part.read() for part in request.files.getlist("file")]))
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.text(max_size=20), st.binary(max_size=300)), max_size=5))
 def test_a_server_finds_what_was_sent(entries: List[Tuple[str, bytes]]) -> None:
     body = Multipart([({"path": path}, of(content)) for path, content in entries])
