@@ -288,6 +288,5 @@ def test_closing_the_client_ends_a_wait_between_two_attempts() -> None:
 
 def test_a_stream_that_was_only_partly_read_gives_its_connection_up() -> None:
     answer = stream(init(), *(stdout(str(n)) for n in range(50)), HANG)
-    with scripted({"POST /command": answer}) as (sandbox, _):
-        with promptly(), sandbox.commands.stream("x") as events:
-            assert next(events).type == "init"
+    with scripted({"POST /command": answer}) as (sandbox, _), promptly(), sandbox.commands.stream("x") as events:
+        assert next(events).type == "init"

@@ -73,9 +73,8 @@ def test_no_proxy_is_kept(
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.address}")
     monkeypatch.setenv("NO_PROXY", excluded)
-    with SandboxClient(domain="sandbox.example:1", timeout=5, **wire) as client:
-        with pytest.raises(TransportError):
-            client.info("there")
+    with SandboxClient(domain="sandbox.example:1", timeout=5, **wire) as client, pytest.raises(TransportError):
+        client.info("there")
     assert not proxy.requests
 
 
@@ -193,9 +192,8 @@ def test_the_environment_names_server_and_key_and_arguments_win(monkeypatch: pyt
 
 
 def test_a_scheme_in_the_domain_wins_and_holds_for_every_plane() -> None:
-    with serving({}) as server:
-        with SandboxClient(domain=f"http://{server.address}", protocol="https") as client:
-            assert client.endpoint(SANDBOX_ID, 80).url.startswith("http://")
+    with serving({}) as server, SandboxClient(domain=f"http://{server.address}", protocol="https") as client:
+        assert client.endpoint(SANDBOX_ID, 80).url.startswith("http://")
     assert SandboxClient(domain="https://x", protocol="http").config.base_url == "https://x/v1"
 
 

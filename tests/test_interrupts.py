@@ -206,13 +206,12 @@ def test_ctrl_c_is_not_held_up_by_an_interrupt_that_takes_its_time() -> None:
 
 def test_a_second_ctrl_c_ends_the_wait_for_the_first() -> None:
     table = {"POST /command": stream(init(), stdout("go"), HANG), "DELETE /command": [HANG]}
-    with serving(table) as server:
-        with child(scripted_place(server), RUN, after="") as process:
-            assert line(process) == "go"
-            process.send_signal(signal.SIGINT)
-            until(lambda: server.asked("DELETE", "/command"), "the interrupt was sent")
-            interrupt(process)
-            assert finished(process).split() == ["caught", "1"]
+    with serving(table) as server, child(scripted_place(server), RUN, after="") as process:
+        assert line(process) == "go"
+        process.send_signal(signal.SIGINT)
+        until(lambda: server.asked("DELETE", "/command"), "the interrupt was sent")
+        interrupt(process)
+        assert finished(process).split() == ["caught", "1"]
 
 
 def test_an_uncaught_ctrl_c_shows_one_traceback() -> None:
@@ -281,9 +280,8 @@ def test_closing_a_stream_in_another_thread_ends_its_reading() -> None:
         assert next(events).type == "init"
         closer = threading.Timer(0.05, events.close)
         closer.start()
-        with promptly():
-            with pytest.raises(ClosedError):
-                list(events)
+        with promptly(), pytest.raises(ClosedError):
+            list(events)
         closer.join()
 
 

@@ -187,10 +187,9 @@ def test_a_client_and_its_config_come_back_with_their_settings(how: str) -> None
         use_server_proxy="auto",
         retry=RetryPolicy(max_retries=9),
     )
-    with SandboxClient(config) as client:
-        with PICKLERS[how](client) as again:
-            assert again.config == PICKLERS[how](config) == config
-            assert (again.config.base_url, again.config.api_key) == ("https://example.com/prefix/v1", "k")
+    with SandboxClient(config) as client, PICKLERS[how](client) as again:
+        assert again.config == PICKLERS[how](config) == config
+        assert (again.config.base_url, again.config.api_key) == ("https://example.com/prefix/v1", "k")
 
 
 @pytest.mark.parametrize("how", PICKLERS)
@@ -288,6 +287,5 @@ def test_a_process_pool_gives_errors_back_as_they_are() -> None:
 
 @pytest.mark.embedded
 def test_a_client_of_its_own_server_refuses_to_be_pickled_with_the_reason() -> None:
-    with SandboxClient.local() as client:
-        with pytest.raises(TypeError, match=r"server\.config"):
-            pickle.dumps(client)
+    with SandboxClient.local() as client, pytest.raises(TypeError, match=r"server\.config"):
+        pickle.dumps(client)
