@@ -168,7 +168,8 @@ def _parse_domain(domain: Any, protocol: str) -> Tuple[str, str, str, Dict[str, 
     """(scheme, host[:port], path prefix without /v1, headers for user information in the URL)."""
     wanted = "a host with an optional port, such as 'localhost:8080' or 'https://sandbox.example.com'"
     text = domain.strip() if isinstance(domain, str) else ""
-    shown = "***@" + text.rsplit("@", 1)[1] if "@" in text else domain
+    bare, mark, _ = text.partition("?")  # a query may be a secret, too
+    shown = ("***@" + bare.rsplit("@", 1)[1] if "@" in bare else bare) + mark if text else domain
     try:
         url = urlsplit(text if "://" in text else f"{protocol}://{text}")
         port, host = url.port, url.hostname

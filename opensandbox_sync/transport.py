@@ -473,6 +473,7 @@ class _Call:
                 f"could not {self.action}: the client was closed during the call", request_id=self.request_id
             )
         chain = _chain(cause)
+        _hide(urlsplit(self.url).query, chain)
         where = f"{self.method} {self.shown}"
         sent = self._limit is not None and self._limit.sent
         if isinstance(cause, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)) and not sent:
@@ -935,6 +936,13 @@ def _chain(error: BaseException) -> List[BaseException]:
             a for a in (*item.args, getattr(item, "reason", None), item.__cause__) if isinstance(a, BaseException)
         )
     return found
+
+
+def _hide(query: str, chain: List[BaseException]) -> None:
+    """Take a query, which may hold a signature, out of the texts that a traceback shows as the causes of ours."""
+    for error in chain if query else ():
+        if any(isinstance(text, str) and query in text for text in error.args):
+            error.args = tuple(text.replace(query, "***") if isinstance(text, str) else text for text in error.args)
 
 
 def _last(chain: List[BaseException]) -> str:
