@@ -1,8 +1,9 @@
 """What the tests share: one server, one client, and sandboxes on it.
 
-By default that is the embedded server. With ``OPEN_SANDBOX_DOMAIN`` set (and ``OPEN_SANDBOX_API_KEY``, and the image
-in ``OPENSANDBOX_TEST_IMAGE``) the tests of ``tests/contract`` run against that server; those marked ``embedded`` are
-skipped then, because they rely on what only the embedded server promises.
+By default that is the embedded server without isolation; ``OPENSANDBOX_TEST_ISOLATION=bubblewrap`` has it isolate.
+With ``OPEN_SANDBOX_DOMAIN`` set (and ``OPEN_SANDBOX_API_KEY``, and the image in ``OPENSANDBOX_TEST_IMAGE``) the tests
+of ``tests/contract`` run against that server; those marked ``embedded`` are skipped then, because they rely on what
+only the embedded server promises.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def settings() -> Iterator[Dict[str, Any]]:
         return
     from opensandbox_sync.local import LocalServer
 
-    with LocalServer() as server:
+    with LocalServer(isolation=os.environ.get("OPENSANDBOX_TEST_ISOLATION", "none")) as server:
         yield dict(server.config)
 
 

@@ -1,7 +1,8 @@
-"""The embedded server: OpenSandbox's lifecycle, execd and egress APIs over plain processes of this machine.
+"""The embedded server: OpenSandbox's lifecycle, execd and egress APIs over processes of this machine.
 
-It is not isolation. Commands run as the user who started it, on this machine, with its files and its network.
-Needs the extra `local`; importing this module does not load it.
+Where bubblewrap works, each sandbox has namespaces and a file system of its own; the README's table says what that
+protects from. Without it there is no isolation: commands run as the user who started the server, on this machine,
+with its files and its network. Needs the extra `local`; importing this module does not load it.
 """
 
 from __future__ import annotations
@@ -23,9 +24,8 @@ from .child import python_argv
 
 __all__ = ["NOT_ISOLATED", "LocalServer", "LocalServerError"]
 
-NOT_ISOLATED = (
-    "not isolated: images are ignored, and commands run as you, on this machine, with your files and network"
-)
+NOT_ISOLATED = "not isolated: images are ignored, and commands run as you, on this machine, with your files and network"
+ISOLATIONS = ("auto", "bubblewrap", "none")
 _START_SECONDS = 30.0
 _STOP_SECONDS = 30.0
 _NEEDED = ("flask", "cheroot", "psutil")
@@ -41,7 +41,9 @@ class LocalServer:
     """Serves the OpenSandbox APIs from a process of its own on 127.0.0.1, for any client in any language.
 
     `port` 0 takes a free one; without `api_key` a random one is made. `allow_host_path` names the directories
-    that volumes may come from. It is a context manager, and `SandboxClient(**server.config)` its client.
+    that volumes may come from. `isolation` is "bubblewrap", "none", or "auto": bubblewrap where it works. With
+    bubblewrap, `root` is a directory with the system that sandboxes see instead of this machine's (made by
+    debootstrap, say). It is a context manager, and `SandboxClient(**server.config)` its client.
     """
 
     def __init__(
@@ -50,16 +52,24 @@ class LocalServer:
         api_key: Optional[str] = None,
         *,
         allow_host_path: Sequence[Union[str, Path]] = (),
+        isolation: str = "auto",
+        root: Union[str, Path, None] = None,
     ) -> None:
         if not 0 <= port <= 65535:
             raise ValueError(f"port must be 0 to 65535, not {port}")
         if api_key is not None and not api_key.strip():
             raise ValueError("api_key must not be blank; leave it out for a random one")
+        if isolation not in ISOLATIONS:
+            raise ValueError(f"isolation must be one of {', '.join(ISOLATIONS)}, not {isolation!r}")
+        if root is not None and (isolation == "none" or not Path(root, "usr").is_dir()):
+            raise ValueError(f"root must be a directory with a system in it (usr, ...), and be isolated; not {root}")
         self.api_key = api_key or secrets.token_urlsafe(24)
         self._port = port
         self._allow_host_path = [str(Path(path).absolute()) for path in allow_host_path]
+        self._isolation, self._root = isolation, str(Path(root).resolve()) if root is not None else None
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._directory: Optional[str] = None
+        self._isolated = ""
         self._owner = 0
 
     @property
@@ -68,6 +78,13 @@ class LocalServer:
         if self._process is None:
             raise LocalServerError("the embedded server is not running; call start()")
         return f"http://127.0.0.1:{self._port}"
+
+    @property
+    def isolation(self) -> str:
+        """`bubblewrap`, or `none`, where it is for a reason followed by that."""
+        if self._process is None:
+            raise LocalServerError("the embedded server is not running; call start()")
+        return self._isolated
 
     @property
     def config(self) -> Dict[str, str]:
@@ -89,6 +106,8 @@ class LocalServer:
                 "fd": listening.fileno(),
                 "api_key": self.api_key,
                 "allow_host_path": self._allow_host_path,
+                "isolation": self._isolation,
+                "root": self._root,
             }
             process = subprocess.Popen(
                 python_argv("opensandbox_sync.local.lifecycle"),
@@ -99,12 +118,13 @@ class LocalServer:
             )
             port = listening.getsockname()[1]
         try:
-            self._directory = _handshake(process, settings)
+            fact = _handshake(process, settings)
         except BaseException:
             _finish(process)
             raise
         self._process, self._port, self._owner = process, port, os.getpid()
-        logger.info("embedded server on 127.0.0.1:%d (%s)", port, NOT_ISOLATED)
+        self._directory, self._isolated = fact["directory"], fact["isolation"]
+        logger.info("embedded server on 127.0.0.1:%d, isolation: %s", port, self._isolated)
         return self
 
     def stop(self) -> None:
@@ -154,8 +174,8 @@ def _check_machine() -> None:
         )
 
 
-def _handshake(process: subprocess.Popen[bytes], settings: Dict[str, Any]) -> str:
-    """Sends the settings, waits for the line that says how it went, and returns the server's directory."""
+def _handshake(process: subprocess.Popen[bytes], settings: Dict[str, Any]) -> Dict[str, str]:
+    """Sends the settings, waits for the line that says how it went, and returns what it says."""
     assert process.stdin is not None and process.stdout is not None
     try:
         process.stdin.write(json.dumps(settings).encode() + b"\n")
@@ -171,7 +191,7 @@ def _handshake(process: subprocess.Popen[bytes], settings: Dict[str, Any]) -> st
     fact: Dict[str, str] = json.loads(line)
     if "error" in fact:
         raise LocalServerError(f"the embedded server did not start: {fact['error']}")
-    return fact["directory"]
+    return fact
 
 
 def _finish(process: subprocess.Popen[bytes]) -> bool:

@@ -8,13 +8,13 @@ import signal
 import sys
 from typing import List, Optional
 
-from . import NOT_ISOLATED, LocalServer, LocalServerError
+from . import ISOLATIONS, NOT_ISOLATED, LocalServer, LocalServerError
 
 
 def main(argv: Optional[List[str]] = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m opensandbox_sync.local",
-        description="An OpenSandbox server over plain processes of this machine, on 127.0.0.1 only. It is "
+        description="An OpenSandbox server over processes of this machine, on 127.0.0.1 only. Without bubblewrap it is "
         + NOT_ISOLATED
         + ".",
     )
@@ -31,10 +31,23 @@ def main(argv: Optional[List[str]] = None) -> int:
         default=[],
         help="directory that volumes may come from (may be given several times)",
     )
+    parser.add_argument(
+        "--isolation",
+        choices=ISOLATIONS,
+        default="auto",
+        help="what keeps sandboxes from this machine (default: bubblewrap where it works, else none)",
+    )
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        help="with bubblewrap: a directory whose system sandboxes see instead of this machine's",
+    )
     given = parser.parse_args(argv)
     key = given.api_key or os.environ.get("OPEN_SANDBOX_API_KEY") or None
     try:
-        server = LocalServer(given.port, key, allow_host_path=given.allow_host_path)
+        server = LocalServer(
+            given.port, key, allow_host_path=given.allow_host_path, isolation=given.isolation, root=given.root
+        )
         return _serve(server)
     except (LocalServerError, ValueError) as error:
         print(f"opensandbox_sync.local: {error}", file=sys.stderr)
@@ -47,7 +60,9 @@ def _serve(server: LocalServer) -> int:
         with server:
             print(f"OpenSandbox API: {server.url}")
             print(f"API key:         {server.api_key}")
-            print(f"Warning:         {NOT_ISOLATED}.")
+            print(f"Isolation:       {server.isolation}")
+            if server.isolation.startswith("none"):
+                print(f"Warning:         {NOT_ISOLATED}.")
             print("Ctrl-C ends it and every sandbox.", flush=True)
             code = server.wait()
             raise LocalServerError(f"the server's process ended (exit code {code})")

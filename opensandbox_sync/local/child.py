@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import Any, Callable, Dict, List
+from typing import Any, Callable, Dict, List, Sequence
 
 _BOOT = """
 import sys
@@ -21,14 +21,18 @@ importlib.import_module(module).main()
 
 
 def python_argv(module: str) -> List[str]:
-    """Returns the command line that runs `module.main()` with the packages that this process has.
+    """Returns the command line that runs `module.main()` with the packages that this process has."""
+    root = str(Path(__file__).resolve().parents[2])
+    return boot_argv(module, [sys.executable], root, [str(Path(p).resolve()) for p in sys.path if p])
+
+
+def boot_argv(module: str, python: Sequence[str], root: str, paths: Sequence[str]) -> List[str]:
+    """The same for any Python: our package lies in `root`, others may lie in `paths`.
 
     Nothing for that is put into the environment, which belongs to the commands of the sandbox; -I keeps
     what is in there (PYTHONPATH, PYTHONHOME) from changing the daemon.
     """
-    root = str(Path(__file__).resolve().parents[2])
-    paths = [str(Path(p).resolve()) for p in sys.path if p]
-    return [sys.executable, "-I", "-c", _BOOT, root, module, *paths]
+    return [*python, "-I", "-c", _BOOT, root, module, *paths]
 
 
 def read_settings() -> Dict[str, Any]:

@@ -12,7 +12,7 @@ from .http_api import Api, Execd
 @pytest.fixture(scope="session")
 def api() -> Iterator[Api]:
     """One server for all tests that only look at what it answers."""
-    with LocalServer(allow_host_path=["/tmp/hostvol"]) as server:
+    with LocalServer(allow_host_path=["/tmp/hostvol"], isolation="none") as server:
         yield Api(server)
 
 

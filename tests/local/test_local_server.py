@@ -46,7 +46,7 @@ def gone(pid: int) -> bool:
 
 
 def test_it_serves_what_its_config_says_until_it_is_stopped(temporary: Path) -> None:
-    server = LocalServer(api_key="my key")
+    server = LocalServer(api_key="my key", isolation="none")
     assert server.start() is server
     assert server.start() is server
     assert server.config == {"domain": server.url, "api_key": "my key"}
@@ -164,7 +164,7 @@ def test_a_fork_of_the_caller_ends_nothing() -> None:
 _OWNER = """
 import os, sys, time
 from opensandbox_sync.local import LocalServer
-server = LocalServer(api_key="k").start()
+server = LocalServer(api_key="k", isolation="none").start()
 if "fork" in sys.argv and os.fork() == 0:
     time.sleep(1000)
 print(server.url, flush=True)
@@ -222,10 +222,11 @@ def main(temporary: Path) -> Iterator[Any]:
 def test_in_the_foreground_it_says_what_it_is_and_a_signal_ends_all(
     main: Any, temporary: Path, number: signal.Signals
 ) -> None:
-    process = main("--port", "0", OPEN_SANDBOX_API_KEY="from the environment")
-    lines = [process.stdout.readline() for _ in range(4)]
+    process = main("--port", "0", "--isolation", "none", OPEN_SANDBOX_API_KEY="from the environment")
+    lines = [process.stdout.readline() for _ in range(5)]
     assert lines[1].split(":", 1)[1].strip() == "from the environment"
-    assert "not isolated" in lines[2]
+    assert lines[2] == "Isolation:       none\n"
+    assert "not isolated" in lines[3]
     server = LocalServer(api_key="from the environment")
     server._process, server._port = process, int(lines[0].strip().rpartition(":")[2])
     assert Api(server).call("GET", "/v1/sandboxes").status == 200
@@ -255,7 +256,18 @@ def test_a_busy_port_is_one_line(main: Any) -> None:
 
 
 def test_host_paths_are_allowed_by_option(main: Any, tmp_path: Path) -> None:
-    process = main("--port", "0", "--api-key", "k", "--allow-host-path", "/srv/a", "--allow-host-path", "/srv/b")
+    process = main(
+        "--port",
+        "0",
+        "--api-key",
+        "k",
+        "--isolation",
+        "none",
+        "--allow-host-path",
+        "/srv/a",
+        "--allow-host-path",
+        "/srv/b",
+    )
     address = process.stdout.readline().strip().rpartition("//")[2]
     volume = {"name": "v", "mountPath": "/d", "host": {"path": "/etc"}}
     body = {"image": {"uri": "x"}, "resourceLimits": {}, "entrypoint": ["x"], "volumes": [volume]}

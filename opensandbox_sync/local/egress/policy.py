@@ -103,6 +103,10 @@ class Policy(NamedTuple):
         return (first.action if first else self.default_action) == "allow"
 
     @property
+    def permits_nothing(self) -> bool:
+        return self.default_action == "deny" and all(rule.action == "deny" for rule in self.rules)
+
+    @property
     def mode(self) -> str:
         if self.rules:
             return "enforcing"

@@ -41,7 +41,8 @@ class _RefusedError(Exception):
 class Sidecar:
     """One sandbox's egress sidecar; callers must send its `token` in the header OPENSANDBOX-EGRESS-AUTH."""
 
-    def __init__(self, policy: Policy, *, transparent: bool) -> None:
+    def __init__(self, policy: Policy, *, transparent: bool, has_network: bool = True) -> None:
+        self._has_network = has_network
         self.token = secrets.token_urlsafe(24)
         self._policy = policy
         self._vault = Vault()
@@ -85,8 +86,14 @@ class Sidecar:
         return _not_allowed("GET, POST, PUT, PATCH, DELETE")
 
     def _status(self, policy: Policy) -> Dict[str, Any]:
-        # "none" is ours: the real ones are "dns" and "dns+nft". Nothing enforces this policy: it must show.
-        return {"status": "ok", "mode": policy.mode, "enforcementMode": "none"}
+        # "none" and "no-network" are ours: the real ones are "dns" and "dns+nft". What nothing enforces must show.
+        told = {"status": "ok", "mode": policy.mode, "enforcementMode": "none"}
+        if self._has_network:
+            return told
+        if policy.permits_nothing:
+            return {**told, "enforcementMode": "no-network"}
+        reason = "the sandbox was created without any network and stays so: what this policy allows is out of reach"
+        return {**told, "reason": reason}
 
     def _replace(self, text: str) -> Answer:
         if not text:

@@ -15,6 +15,10 @@ from .processes import Processes, StartError, end_everything
 
 def run() -> None:
     settings = read_settings()
+    if settings.get("confinement"):
+        from .confinement import confine
+
+        confine(settings["confinement"])
     on_parent_gone(_end)
     signal.signal(signal.SIGTERM, lambda *_: _end())
     if os.geteuid() == 0:

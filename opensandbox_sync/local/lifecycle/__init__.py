@@ -12,9 +12,12 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
-from typing import Any, Dict
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 from ..child import on_parent_gone, read_settings
+
+if TYPE_CHECKING:
+    from .isolation import Isolation
 
 
 def main() -> None:
@@ -25,32 +28,53 @@ def main() -> None:
     on_parent_gone(ended.set)
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+    from .interpreter import UnavailableError
+
     base = Path(tempfile.mkdtemp(prefix="opensandbox-"))
-    if os.geteuid() == 0:
-        base.chmod(0o711)  # for commands that run as other users
     try:
-        close = _serve(settings, base, ended)
+        isolation, name = _isolate(settings, base / "volumes")
+        if isolation is None and os.geteuid() == 0:
+            base.chmod(0o711)  # for commands that run as other users
+        close = _serve(settings, base, isolation, ended)
     except Exception as error:
         shutil.rmtree(base, ignore_errors=True)
-        _tell({"error": f"{type(error).__name__}: {error}"})
-        raise SystemExit(1) from error
-    _tell({"directory": str(base)})
+        expected = isinstance(error, UnavailableError)
+        _tell({"error": str(error) if expected else f"{type(error).__name__}: {error}"})
+        if expected:
+            raise SystemExit(1) from None
+        raise
+    _tell({"directory": str(base), "isolation": name})
     ended.wait()
     close()
     shutil.rmtree(base, ignore_errors=True)
     os._exit(0)  # open streams and their threads are not waited for
 
 
-def _serve(settings: Dict[str, Any], base: Path, ended: threading.Event) -> Any:
+def _isolate(settings: Dict[str, Any], volumes: Path) -> Tuple[Optional[Isolation], str]:
+    """What isolates, or None, and the words for it: `bubblewrap`, `none`, or `none: why`."""
+    from .interpreter import UnavailableError
+    from .isolation import Isolation
+
+    if settings["isolation"] == "none":
+        return None, "none"
+    try:
+        return Isolation(settings["root"], volumes, settings["allow_host_path"]), Isolation.name
+    except UnavailableError as error:
+        if settings["isolation"] != "auto" or settings["root"] is not None:
+            raise
+        return None, f"none: {error}"
+
+
+def _serve(settings: Dict[str, Any], base: Path, isolation: Optional[Isolation], ended: threading.Event) -> Any:
     from ..serving import Server
     from .app import ControlPlane
     from .sandboxes import Registry
     from .snapshots import SnapshotStore
 
-    sandboxes, snapshots = base / "sandboxes", base / "snapshots"
-    sandboxes.mkdir()
-    snapshots.mkdir()
-    registry = Registry(sandboxes)
+    sandboxes, snapshots, volumes = base / "sandboxes", base / "snapshots", base / "volumes"
+    for directory in (sandboxes, snapshots, volumes):
+        directory.mkdir()
+    registry = Registry(sandboxes, isolation)
     listening = socket.socket(fileno=settings["fd"])
     app = ControlPlane(
         registry,

@@ -184,7 +184,7 @@ def check_extensions(extensions: Mapping[str, str]) -> None:
         )
 
 
-def check_request(request: Mapping[str, Any], allowed_host_paths: Sequence[str]) -> None:
+def check_request(request: Mapping[str, Any], allowed_host_paths: Sequence[str], *, can_mount: bool) -> None:
     """Raises the first 400 that Docker's provider would answer. Extensions and snapshot come before."""
     if request.get("lifecycle") is not None:
         raise invalid_parameter("lifecycle hooks are not supported by the Docker provider.")
@@ -212,7 +212,7 @@ def check_request(request: Mapping[str, Any], allowed_host_paths: Sequence[str])
                 f"Environment variable '{key}' is not allowed; permitted OPENSANDBOX_EGRESS_ keys: "
                 f"{sorted(_EGRESS_ENV)}"
             )
-    check_volumes(request.get("volumes") or [], allowed_host_paths)
+    check_volumes(request.get("volumes") or [], allowed_host_paths, can_mount)
 
 
 def expiry(created: datetime, timeout: Optional[int]) -> Optional[datetime]:

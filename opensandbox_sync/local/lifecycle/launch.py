@@ -14,10 +14,14 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Dict, List, Mapping, NamedTuple, Optional
+from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional
 
 from ..child import python_argv
+from .bubblewrap import SHARED_MEMORY, make_places
 from .processes import ID_VARIABLE
+
+if TYPE_CHECKING:
+    from .isolation import Cell
 
 LOG_NAME = "entrypoint.log"
 _PLACES = ("home", "tmp", "work")
@@ -31,11 +35,14 @@ class Daemon(NamedTuple):
     token: str
 
 
-def make_directory(directory: Path, copy_of: Optional[Path] = None) -> None:
+def make_directory(directory: Path, copy_of: Optional[Path] = None, *, isolated: bool = False) -> None:
     """Makes the sandbox's places: empty ones, or those of a snapshot."""
     if copy_of is not None:
         copy_tree(copy_of, directory)
     directory.mkdir(exist_ok=True)
+    if isolated:
+        make_places(directory, restored=copy_of is not None)
+        return
     for place in _PLACES:
         (directory / place).mkdir(exist_ok=True)
     if os.geteuid() == 0:  # commands may then run as other users, who must reach their own places
@@ -44,9 +51,9 @@ def make_directory(directory: Path, copy_of: Optional[Path] = None) -> None:
 
 
 def copy_tree(source: Path, target: Path) -> None:
-    """Copies a sandbox's directory without its log. `cp -a` keeps links, holes, times and modes."""
+    """Copies a sandbox's directory without its log and shared memory. `cp -a` keeps links, holes, times and modes."""
     target.mkdir(mode=0o700)
-    names = sorted(path for path in source.iterdir() if path.name != LOG_NAME)
+    names = sorted(path for path in source.iterdir() if path.name not in (LOG_NAME, SHARED_MEMORY))
     if names:
         subprocess.run(
             ["cp", "-a", "--", *map(str, names), str(target)],
@@ -67,32 +74,48 @@ def remove_tree(directory: Path) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def start(sandbox_id: str, directory: Path, env: Mapping[str, str], entrypoint: Optional[List[str]]) -> Daemon:
-    """Starts the daemon on a socket that already listens, so the sandbox can be reached at once.
+def start(
+    sandbox_id: str,
+    directory: Path,
+    env: Mapping[str, str],
+    entrypoint: Optional[List[str]],
+    cell: Optional[Cell] = None,
+) -> Daemon:
+    """Starts the daemon, in its cell if it has one, on a socket that already listens: it can be reached at once.
 
     Raises OSError, or ValueError for a variable that no environment can hold.
     """
     token = secrets.token_urlsafe(24)
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+    with contextlib.ExitStack() as opened:
+        listening = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))
         port = listening.getsockname()[1]
+        # The official code interpreter is ready once something listens here; the daemon itself serves /code.
+        variables = {**env, ID_VARIABLE: sandbox_id, "JUPYTER_PORT": str(port)}
+        passed = [listening.fileno()]
+        if cell is None:
+            argv, variables = python_argv("opensandbox_sync.local.execd"), _environment(directory, variables)
+        else:
+            arguments = opened.enter_context(cell.arguments(variables))
+            passed.append(arguments.fileno())
+            argv, variables = cell.argv(arguments), {}
         settings = {
             "fd": listening.fileno(),
             "token": token,
             "directory": str(directory),
             "sandbox_id": sandbox_id,
             "entrypoint": entrypoint,
+            "confinement": cell.confinement if cell else None,
         }
-        with (directory / LOG_NAME).open("ab") as log:
-            process = subprocess.Popen(
-                python_argv("opensandbox_sync.local.execd"),
-                cwd=directory / "work",
-                env=_environment(sandbox_id, directory, port, env),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                pass_fds=[listening.fileno()],
-                start_new_session=True,
-            )
+        process = subprocess.Popen(
+            argv,
+            cwd=directory / "work",
+            env=variables,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=opened.enter_context((directory / LOG_NAME).open("ab")),
+            pass_fds=passed,
+            start_new_session=True,
+        )
     assert process.stdin is not None
     try:
         process.stdin.write(json.dumps(settings).encode() + b"\n")
@@ -102,7 +125,7 @@ def start(sandbox_id: str, directory: Path, env: Mapping[str, str], entrypoint: 
     return Daemon(process, port, token)
 
 
-def _environment(sandbox_id: str, directory: Path, port: int, env: Mapping[str, str]) -> Dict[str, str]:
+def _environment(directory: Path, env: Mapping[str, str]) -> Dict[str, str]:
     """All that commands see: nothing of the user's but PATH, LANG and TERM, and what create gave."""
     # The interpreter's own directory comes last: "python" is then there also where only python3 is installed.
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
@@ -113,8 +136,5 @@ def _environment(sandbox_id: str, directory: Path, port: int, env: Mapping[str, 
         "HOME": str(directory / "home"),
         "TMPDIR": str(directory / "tmp"),
         **env,
-        ID_VARIABLE: sandbox_id,
         "EXECD_ENVS": str(directory / ".execd-envs"),
-        # The official code interpreter is ready once something listens here; the daemon itself serves /code.
-        "JUPYTER_PORT": str(port),
     }

@@ -17,6 +17,7 @@ from .sandboxes import Registry, Sandbox
 
 EXECD_PORT = 44772
 EGRESS_PORT = 18080
+TOKEN_HEADER = "X-EXECD-ACCESS-TOKEN"
 ROUTE = re.compile(
     r"(?:https?://[^/]+)?(?P<prefix>(?:/v1)?/sandboxes/(?P<id>[^/?]+)/proxy/(?P<port>\d+))"
     r"(?P<path>/[^?]*)?(?:\?(?P<query>.*))?",
@@ -112,9 +113,13 @@ class Proxy:
         self, sandbox: Sandbox, found: re.Match[str], environ: Environ, start: Callable[..., Any]
     ) -> Iterable[bytes]:
         port = int(found["port"])
-        connection = self._connections.take(sandbox.port if port == EXECD_PORT else port)
+        through_daemon = port != EXECD_PORT and not sandbox.has_network
+        connection = self._connections.take(sandbox.port if port == EXECD_PORT or through_daemon else port)
+        within = f"/proxy/{port}" if through_daemon else ""
+        if through_daemon:
+            environ["HTTP_X_EXECD_ACCESS_TOKEN"] = sandbox.token
         try:
-            backend = _send_request(connection, found, environ)
+            backend = _send_request(connection, within, found, environ)
             response = connection.getresponse()
         except ConnectionRefusedError as error:
             connection.close()
@@ -198,9 +203,11 @@ def _readable(sockets: List[socket.socket], seconds: float) -> List[socket.socke
     return [sock for sock in sockets if sock.fileno() in found]
 
 
-def _send_request(connection: http.client.HTTPConnection, found: re.Match[str], environ: Environ) -> socket.socket:
+def _send_request(
+    connection: http.client.HTTPConnection, within: str, found: re.Match[str], environ: Environ
+) -> socket.socket:
     """Sends the request with its body; returns the backend's socket, which the connection may forget later."""
-    target = found["path"] or "/"
+    target = within + (found["path"] or "/")
     if found["query"] is not None:
         target += "?" + found["query"]
     method = environ["REQUEST_METHOD"]

@@ -22,7 +22,7 @@ from .creation import (
 from .errors import ApiError, DetailError, invalid_parameter
 from .labels import patched
 from .launch import LOG_NAME
-from .proxy import EGRESS_PORT, EXECD_PORT
+from .proxy import EGRESS_PORT, EXECD_PORT, TOKEN_HEADER
 from .sandboxes import Registry, Sandbox, stamp, without_none
 from .snapshots import SnapshotStore
 
@@ -156,7 +156,7 @@ class Routes:
         try:
             if snapshot_id and not wanted.get("entrypoint"):
                 wanted["entrypoint"] = DEFAULT_ENTRYPOINT
-            check_request(wanted, self._allowed)
+            check_request(wanted, self._allowed, can_mount=self._registry.can_mount)
             sandbox = self._registry.create(wanted, restore_from)
         finally:
             if snapshot_id:
@@ -244,12 +244,14 @@ class Routes:
         return answer_json(without_none({"endpoint": address, "headers": headers}))
 
     def _address(self, sandbox: Sandbox, port: int) -> Tuple[str, Optional[Dict[str, str]]]:
-        """Processes of a sandbox listen on this machine's own ports: most are reached as they are."""
+        """Most sandboxes have this machine's network: what listens there is reached as it is."""
         if port == EXECD_PORT:
-            return f"127.0.0.1:{sandbox.port}", {"X-EXECD-ACCESS-TOKEN": sandbox.token}
+            return f"127.0.0.1:{sandbox.port}", {TOKEN_HEADER: sandbox.token}
         if port == EGRESS_PORT:
             headers = {AUTH_HEADER: sandbox.sidecar.token} if sandbox.sidecar else None
             return f"127.0.0.1:{self._port}/egress/{sandbox.id}", headers
+        if not sandbox.has_network:
+            return f"127.0.0.1:{sandbox.port}/proxy/{port}", {TOKEN_HEADER: sandbox.token}
         return f"127.0.0.1:{port}", None
 
     # egress
@@ -326,7 +328,7 @@ class Routes:
             f"Sandbox:    {sandbox.id}",
             f"Status:     {sandbox.state.lower()}",
             f"Created:    {stamp(sandbox.created)}",
-            "Isolation:  none",
+            f"Isolation:  {sandbox.isolation}",
         )
         content = "\n".join([*head, *sandbox.happenings[-50:]])
         return self._told(sandbox, "events", scope, content, "runtime events")

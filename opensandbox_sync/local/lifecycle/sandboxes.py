@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import threading
@@ -25,6 +26,12 @@ from .creation import (
     sandbox_env,
 )
 from .errors import ApiError, sandbox_not_found
+from .isolation import Cell, Isolation
+
+_ISOLATION = ECHOED_EXTENSIONS + "isolation"
+_LONGEST_FACT = 4096
+
+logger = logging.getLogger("opensandbox_sync.local")
 
 
 def now() -> datetime:
@@ -43,7 +50,9 @@ def without_none(fields: Dict[str, Any]) -> Dict[str, Any]:
 class Sandbox:
     """One sandbox: a daemon, what it has started, and a directory."""
 
-    def __init__(self, request: Dict[str, Any], base: Path, restore_from: Optional[Path]) -> None:
+    def __init__(
+        self, request: Dict[str, Any], base: Path, restore_from: Optional[Path], isolation: Optional[Isolation]
+    ) -> None:
         self.id = str(uuid.uuid4())
         self.created = now()
         self.expires = expiry(self.created, request.get("timeout"))
@@ -55,23 +64,37 @@ class Sandbox:
         self.platform = normal_platform(request.get("platform"))
         given = request.get("extensions") or {}
         self.extensions = {key: value for key, value in given.items() if key.startswith(ECHOED_EXTENSIONS)}
+        self.extensions.pop(_ISOLATION, None)  # not the client's to say
         policy = first_policy(request)
-        self.sidecar = Sidecar(policy, transparent=is_transparent(request)) if policy is not None else None
+        self.has_network = isolation is None or policy is None or not policy.permits_nothing
+        transparent = is_transparent(request)
+        self.sidecar = (
+            Sidecar(policy, transparent=transparent, has_network=self.has_network) if policy is not None else None
+        )
         self.happenings: List[str] = []
         self._stopped: Optional[List[Any]] = None  # what pause has stopped; None while not paused
         self._exit: Optional[int] = None
         self._finished: Optional[datetime] = None
         self._lock = threading.RLock()
         self._family = processes.Family(self.id, self._daemon_pid)
+        self._cell = self._make_cell(request, isolation) if isolation else None
         self._daemon = self._start(request, restore_from)
         threading.Thread(target=self._watch, name=f"watch-{self.id}", daemon=True).start()
 
+    def _make_cell(self, request: Dict[str, Any], isolation: Isolation) -> Cell:
+        cell = Cell(isolation, self.directory, request, has_network=self.has_network)
+        self.extensions[_ISOLATION] = isolation.name
+        for text in cell.notes:
+            logger.info("sandbox %s: %s", self.id, text)
+            self.note(text)
+        return cell
+
     def _start(self, request: Dict[str, Any], restore_from: Optional[Path]) -> launch.Daemon:
         try:
-            launch.make_directory(self.directory, restore_from)
-            daemon = launch.start(self.id, self.directory, sandbox_env(request), self.entrypoint)
+            launch.make_directory(self.directory, restore_from, isolated=self._cell is not None)
+            daemon = launch.start(self.id, self.directory, sandbox_env(request), self.entrypoint, self._cell)
         except (OSError, ValueError, subprocess.CalledProcessError) as error:
-            launch.remove_tree(self.directory)
+            self._clean_up()
             message = f"Failed to create or start container: {error}"
             raise ApiError(500, "DOCKER::SANDBOX_START_FAILED", message) from error
         self.note(f"started: process {daemon.process.pid}, port {daemon.port}, {self.directory}")
@@ -80,6 +103,10 @@ class Sandbox:
     @property
     def port(self) -> int:
         return self._daemon.port
+
+    @property
+    def isolation(self) -> str:
+        return Isolation.name if self._cell else "none"
 
     @property
     def token(self) -> str:
@@ -155,7 +182,12 @@ class Sandbox:
         if self._daemon.process.stdin is not None:
             with contextlib.suppress(OSError):
                 self._daemon.process.stdin.close()
+        self._clean_up()
+
+    def _clean_up(self) -> None:
         launch.remove_tree(self.directory)
+        if self._cell is not None:
+            self._cell.remove()
 
     def _daemon_pid(self) -> Optional[int]:
         return self._daemon.process.pid if self._daemon.process.returncode is None else None
@@ -165,11 +197,12 @@ class Sandbox:
         process = self._daemon.process
         assert process.stdout is not None
         with process.stdout as facts:
-            for line in facts:
-                with contextlib.suppress(ValueError):
+            # Commands may write to it too, through /proc: nothing of this may hurt us.
+            for line in iter(lambda: facts.readline(_LONGEST_FACT), b""):
+                with contextlib.suppress(ValueError, RecursionError):
                     fact = json.loads(line)
-                    if isinstance(fact, dict) and fact.get("entrypoint") == "exited":
-                        self._ended(f"entrypoint exited with code {fact['code']}", int(fact["code"]))
+                    if isinstance(fact, dict) and fact.get("entrypoint") == "exited" and type(fact.get("code")) is int:
+                        self._ended(f"entrypoint exited with code {fact['code']}", fact["code"])
         code = process.wait()
         # A signal's number is told as a shell tells it.
         self._ended(f"daemon ended with code {code}", 128 - code if code < 0 else code or 1)
@@ -187,12 +220,17 @@ class Sandbox:
 class Registry:
     """All sandboxes, by id. `close` ends them all; nothing can be created after it."""
 
-    def __init__(self, base: Path) -> None:
+    def __init__(self, base: Path, isolation: Optional[Isolation] = None) -> None:
         self._base = base
+        self._isolation = isolation
         self._sandboxes: Dict[str, Sandbox] = {}
         self._changed = threading.Condition()
         self._making = 0
         self._closed = False
+
+    @property
+    def can_mount(self) -> bool:
+        return self._isolation is not None
 
     def create(self, request: Dict[str, Any], restore_from: Optional[Path] = None) -> Sandbox:
         with self._changed:
@@ -200,7 +238,7 @@ class Registry:
                 raise ApiError(503, "DOCKER::SANDBOX_START_FAILED", "The server is shutting down.")
             self._making += 1
         try:
-            sandbox = Sandbox(request, self._base, restore_from)
+            sandbox = Sandbox(request, self._base, restore_from, self._isolation)
             self._sandboxes[sandbox.id] = sandbox
             return sandbox
         finally:

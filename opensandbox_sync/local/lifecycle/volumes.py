@@ -1,4 +1,4 @@
-"""Volumes: checked as the real server does, then refused: without isolation nothing can be mounted."""
+"""Volumes: checked as the real server does. Without isolation nothing can be mounted, and they are refused."""
 
 from __future__ import annotations
 
@@ -60,12 +60,14 @@ VOLUME = model(
 )
 
 
-def check_volumes(volumes: Sequence[Dict[str, Any]], allowed_host_paths: Sequence[str]) -> None:
-    """Raises 400 for the first volume that is wrong, and for the first of all when none is."""
+def check_volumes(
+    volumes: Sequence[Dict[str, Any]], allowed_host_paths: Sequence[str], can_mount: bool = False
+) -> None:
+    """Raises 400 for the first volume that is wrong, or cannot be mounted here."""
     seen = set()
     for volume in volumes:
         if volume["name"] in seen:
-            raise _refusal(
+            raise refusal(
                 "DUPLICATE_NAME",
                 f"Duplicate volume name '{volume['name']}'. Each volume must have a unique name.",
             )
@@ -76,7 +78,12 @@ def check_volumes(volumes: Sequence[Dict[str, Any]], allowed_host_paths: Sequenc
         elif volume.get("ossfs"):
             _check_ossfs(volume["ossfs"])
     for volume in volumes:
-        raise _refusal(
+        if can_mount and volume.get("ossfs"):
+            message = f"Volume '{volume['name']}' cannot be mounted: this server has no OSSFS backend."
+            raise refusal("UNSUPPORTED_BACKEND", message)
+        if can_mount:
+            continue
+        raise refusal(
             "UNSUPPORTED_BACKEND",
             f"Volume '{volume['name']}' cannot be mounted at '{volume['mountPath']}': this server runs "
             "sandboxes as plain processes without isolation, so there is no file system of their own to "
@@ -84,32 +91,32 @@ def check_volumes(volumes: Sequence[Dict[str, Any]], allowed_host_paths: Sequenc
         )
 
 
-def _refusal(code: str, message: str) -> ApiError:
+def refusal(code: str, message: str) -> ApiError:
     return ApiError(400, f"VOLUME::{code}", message)
 
 
 def _check_sub_path(sub_path: Optional[str]) -> None:
     if sub_path and sub_path.startswith("/"):
-        raise _refusal("INVALID_SUB_PATH", f"SubPath '{sub_path}' must be a relative path, not absolute.")
+        raise refusal("INVALID_SUB_PATH", f"SubPath '{sub_path}' must be a relative path, not absolute.")
     if sub_path and ".." in sub_path.split("/"):
         message = f"SubPath '{sub_path}' contains path traversal '..' which is not allowed."
-        raise _refusal("INVALID_SUB_PATH", message)
+        raise refusal("INVALID_SUB_PATH", message)
 
 
 def _check_host_path(path: str, allowed: Sequence[str]) -> None:
     if ".." in re.split(r"[\\/]", path):
-        raise _refusal("INVALID_HOST_PATH", f"Host path '{path}' contains path traversal component '..'.")
+        raise refusal("INVALID_HOST_PATH", f"Host path '{path}' contains path traversal component '..'.")
     if "//" in path or (path.endswith("/") and path != "/"):
-        raise _refusal("INVALID_HOST_PATH", f"Host path '{path}' is not normalized. Remove redundant slashes.")
-    if not any(_is_under(path, prefix) for prefix in allowed):
+        raise refusal("INVALID_HOST_PATH", f"Host path '{path}' is not normalized. Remove redundant slashes.")
+    if not any(is_under(path, prefix) for prefix in allowed):
         shown = [str(prefix) for prefix in allowed]
-        raise _refusal(
+        raise refusal(
             "HOST_PATH_NOT_ALLOWED",
             f"Host path '{path}' is not under any allowed prefix. Allowed prefixes: {shown}",
         )
 
 
-def _is_under(path: str, prefix: str) -> bool:
+def is_under(path: str, prefix: str) -> bool:
     """Whether the path lies under the prefix, both as it is written and where its symlinks lead."""
     root = Path(prefix)
     try:
@@ -125,14 +132,14 @@ def _within(path: Path, root: Path) -> bool:
 def _check_ossfs(ossfs: Dict[str, Any]) -> None:
     options: List[str] = ossfs.get("options") or []
     if not ossfs["bucket"].strip():
-        raise _refusal("INVALID_OSSFS_BUCKET", "OSSFS bucket cannot be empty.")
+        raise refusal("INVALID_OSSFS_BUCKET", "OSSFS bucket cannot be empty.")
     if not ossfs["endpoint"].strip():
-        raise _refusal("INVALID_OSSFS_ENDPOINT", "OSSFS endpoint cannot be empty.")
+        raise refusal("INVALID_OSSFS_ENDPOINT", "OSSFS endpoint cannot be empty.")
     for option in options:
         if not option.strip():
-            raise _refusal("INVALID_OSSFS_OPTION", "OSSFS options must be non-empty strings.")
+            raise refusal("INVALID_OSSFS_OPTION", "OSSFS options must be non-empty strings.")
         if option.strip().startswith("-"):
-            raise _refusal(
+            raise refusal(
                 "INVALID_OSSFS_OPTION",
                 "OSSFS options must be raw option payloads without '-' prefix (e.g. 'allow_other', 'uid=1000').",
             )
