@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from .client import SandboxClient
     from .execution import Execution, ExecutionResult, ExecutionStream
     from .models import NetworkPolicy, SandboxInfo
-    from .sandbox import Sandbox
+    from .sandbox import KeepAlive, Sandbox
     from .services.code import CodeContext
     from .services.egress import EgressStatus
     from .services.file_wire import FileInfo
@@ -201,6 +201,7 @@ class SandboxMagics:
         self._shell = shell
         self.current: Optional[Sandbox] = None
         self._made: Optional[Sandbox] = None  # the one that %sandbox create made, and ends
+        self._keeper: Optional[KeepAlive] = None
         self._clients: Dict[bool, SandboxClient] = {}
         self._contexts: Dict[Tuple[str, str], CodeContext] = {}
         self._line_parser = _line_parser()
@@ -209,7 +210,8 @@ class SandboxMagics:
     def sandbox(self, line: str, cell: Optional[str] = None) -> Any:
         """Keep a sandbox at hand, and run cells in it.
 
-        %sandbox create IMAGE [--timeout S] [--local]   make one, which ends with the kernel; --local: embedded server
+        %sandbox create IMAGE [--timeout S] [--local]   make one, which ends with the kernel, and S seconds (600) after
+                                                        a kernel that was killed; --local: on the embedded server
         %sandbox use NAME                               take one that exists: a variable's name, or an id
         %sandbox show                                   what the server knows of it
         %sandbox kill                                   end it
@@ -229,10 +231,9 @@ class SandboxMagics:
 
     def close(self) -> None:
         """End the sandbox that was made here, and the clients."""
-        made, self._made, self.current = self._made, None, None
+        self.current = None
         try:
-            if made is not None:
-                made.kill()
+            self._end_made()
         finally:
             for client in self._clients.values():
                 client.close()
@@ -240,13 +241,24 @@ class SandboxMagics:
 
     def _create(self, options: argparse.Namespace) -> Sandbox:
         client = self._client(local=options.local)
-        before = self._made
-        self.current = self._made = client.create(
-            options.image, timeout=options.timeout, kill_at_exit=True, on_progress=print
-        )
-        if before is not None:  # a cell that is run again replaces its sandbox
-            before.kill()
-        return self.current
+        made = client.create(options.image, timeout=options.timeout, kill_at_exit=True, on_progress=print)
+        self._end_made()  # a cell that is run again replaces its sandbox
+        self.current = self._made = made
+        # People think between two cells. A kernel that dies without a word renews nothing more.
+        self._keeper = made.keep_alive()
+        self._keeper.__enter__()
+        return made
+
+    def _end_made(self) -> None:
+        made, self._made = self._made, None
+        if made is None:
+            return
+        try:
+            if self._keeper is not None:
+                self._keeper.__exit__(None, None, None)
+        except SandboxError:
+            pass  # that it could not be renewed matters no more
+        made.kill()
 
     def _use(self, options: argparse.Namespace) -> Sandbox:
         from .sandbox import Sandbox
@@ -262,9 +274,10 @@ class SandboxMagics:
 
     def _kill(self, options: argparse.Namespace) -> None:
         sandbox = self._need()
-        sandbox.kill()
-        if sandbox is self._made:
-            self._made = None
+        if sandbox == self._made:
+            self._end_made()
+        else:
+            sandbox.kill()
         self.current = None
         print(f"sandbox {sandbox.id} is gone")
 

@@ -211,6 +211,12 @@ def test_show_use_and_kill_the_current_sandbox(kernel: Kernel, client: SandboxCl
     kernel.run("%sandbox use box")
 
 
+def test_a_sandbox_lives_on_while_its_kernel_does(kernel: Kernel, client: SandboxClient) -> None:
+    renewing = "'opensandbox-keep-alive' in [t.name for t in __import__('threading').enumerate()]"
+    assert kernel.value(renewing)
+    assert client.info(kernel.value("box.id")).expires_at is not None, "and is gone when it cannot be renewed"
+
+
 def test_a_restart_and_an_unload_leave_no_sandbox(kernel: Kernel, client: SandboxClient, image: str) -> None:
     """Last in this file: the kernel is a new one then."""
     first = kernel.value("box.id")
@@ -226,6 +232,7 @@ def test_a_restart_and_an_unload_leave_no_sandbox(kernel: Kernel, client: Sandbo
     third = kernel.value("box.id")
     assert second not in [info.id for info in client.list()], "run again, the cell replaces its sandbox"
     kernel.run("%unload_ext opensandbox_sync")
+    assert not kernel.value("[t.name for t in __import__('threading').enumerate() if 'opensandbox' in t.name]")
     assert third not in [info.id for info in client.list()]
 
 
