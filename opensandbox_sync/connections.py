@@ -184,7 +184,7 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
-        # A kept connection still has the timeout of its last read.
+        # urllib3 would let it have the time that connecting may take.
         self.sock.settimeout(self.limit.wait())
         self.limit.sent = True
         super().send(data)

@@ -208,6 +208,17 @@ def test_an_upload_is_sent_once_and_with_its_length(tmp_path: Path) -> None:
     assert [b"filename=" in part for part in parts] == [False, True, True, False] and parts[3] == b"--\r\n"
 
 
+def test_no_more_than_permission_bits_are_sent(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d").chmod(0o1777)
+    (tmp_path / "a").touch()
+    (tmp_path / "a").chmod(0o4755)
+    with scripted({"POST /files/upload": whole(), "POST /directories": whole()}) as (sandbox, server):
+        sandbox.files.upload_dir(tmp_path, "/t", verify=False)
+        assert b'{"path": "/t/a", "mode": 755}' in server.asked("POST", "/files/upload")[0].body
+        assert [r.json for r in server.asked("POST", "/directories")] == [{"/t": {}}, {"/t/d": {"mode": 777}}]
+
+
 def test_a_file_that_shrinks_while_it_is_sent_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"x" * 3_000_000)
 
@@ -227,27 +238,21 @@ def test_an_upload_whose_answer_does_not_come_is_given_up(tmp_path: Path) -> Non
         assert len(server.asked("POST", "/files/upload")) == 1
 
 
-def test_sending_waits_as_long_as_the_call_may_and_not_as_the_last_read_did() -> None:
-    """A kept connection has the time-out of its last read, of which next to nothing may be left."""
+def test_sending_waits_as_long_as_the_call_may_and_not_as_connecting_may() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening, SandboxClient(domain="localhost:1") as client:
         plane = Plane(f"http://127.0.0.1:{listening.getsockname()[1]}", {})
 
         def serve() -> None:
             connection = listening.accept()[0]
             with connection, connection.makefile("rb") as reader:
+                time.sleep(0.8)  # meanwhile the buffers are full
                 assert _read_request(reader)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n")
-                time.sleep(0.7)  # of the first call's second
-                connection.sendall(b"x")
-                time.sleep(0.7)  # meanwhile the buffers fill
-                assert _read_request(reader)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+                connection.sendall(whole()[0])
 
         with ThreadPoolExecutor() as pool:
             served = pool.submit(serve)
-            call = client._transport.request
-            call(plane, "GET", "/", action="read", timeout=1)
-            call(plane, "POST", "/", action="write", data=b"x" * 30_000_000, timeout=30)
+            data = b"x" * 30_000_000
+            client._transport.request(plane, "POST", "/", action="write", data=data, connect_timeout=0.3)
             served.result()
 
 

@@ -305,10 +305,15 @@ def test_a_tree_of_one_user_goes_up_as_that_user(sandbox: Sandbox, tmp_path: Pat
         pytest.skip("the daemon cannot change users")
     shared = sandbox.commands.run("d=$(mktemp -d /tmp/shared.XXXXXX); chmod 777 $d; echo $d").stdout.strip()
     try:
-        sandbox.files.as_user(12345, 12345).upload_dir(grow(tmp_path / "up", {"d/a": b"a"}), f"{shared}/tree")
-        assert {info.owner for info in sandbox.files.list(shared, depth=9)} == {"12345"}
-        down = sandbox.files.as_user(12345, 12345).download_dir(f"{shared}/tree", tmp_path / "down")
-        assert down.files == ["d/a"]
+        root = grow(tmp_path / "up", {"closed/inner/a": b"a", "open/b": b"b"})
+        (root / "closed" / "inner").chmod(0o500)  # to the user, unlike to root, that says something
+        (root / "closed").chmod(0o600)
+        somebody = sandbox.files.as_user(12345, 12345)
+        somebody.upload_dir(root, f"{shared}/tree")
+        found = {info.path[len(shared) + 6 :]: (info.owner, info.mode) for info in sandbox.files.list(shared, depth=9)}
+        assert {owner for owner, _ in found.values()} == {"12345"}
+        assert (found["closed"][1], found["closed/inner"][1]) == (0o600, 0o500)
+        assert somebody.download_dir(f"{shared}/tree/open", tmp_path / "down").files == ["b"]
     finally:
         sandbox.files.remove_dirs(shared)
 
