@@ -241,6 +241,7 @@ def test_an_upload_whose_answer_does_not_come_is_given_up(tmp_path: Path) -> Non
 def test_sending_waits_as_long_as_the_call_may_and_not_as_connecting_may() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listening, SandboxClient(domain="localhost:1") as client:
         plane = Plane(f"http://127.0.0.1:{listening.getsockname()[1]}", {})
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # a connection's would grow to hold it all
 
         def serve() -> None:
             connection = listening.accept()[0]
