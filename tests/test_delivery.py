@@ -216,18 +216,6 @@ def test_a_retry_after_that_makes_no_sense_is_ignored(nonsense: str) -> None:
             assert sandbox.info().id == SANDBOX_ID
 
 
-def test_back_off_doubles_and_is_drawn_from_its_upper_half() -> None:
-    policy = RetryPolicy(max_retries=6, initial_backoff=0.1, max_backoff=1.0)
-
-    def delay(attempt: int, draw: float) -> Any:
-        return policy.delay(attempt, repeatable=True, status=503, draw=lambda: draw)
-
-    assert [delay(n, 1.0) for n in range(1, 8)] == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, None]
-    assert [delay(n, 0.0) for n in range(1, 5)] == [0.05, 0.1, 0.2, 0.4]
-    drawn = {policy.delay(1, repeatable=True, status=503) for _ in range(20)}
-    assert len(drawn) > 1, "without jitter, many clients come back in step"
-
-
 def test_an_answer_that_trickles_ends_at_the_deadline() -> None:
     def trickle(request: Request) -> Iterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
