@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _MOST_TEXT = 20_000
 _MOST_ROWS = 500
 
-_PRE = "margin:2px 0;padding:2px 8px;white-space:pre-wrap;text-align:left;border-left:3px solid "
+_PRE = "margin:2px 0;padding:2px 8px;font-family:monospace;white-space:pre-wrap;text-align:left;border-left:3px solid "
 _STDOUT, _STDERR = "#8a8a8a", "#d9534f"
 
 
@@ -173,7 +173,9 @@ def _moment(value: Optional[datetime]) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     def line(tag: str, cells: Sequence[Any]) -> str:
-        inside = "".join(f'<{tag} style="text-align:left">{_text(cell)}</{tag}>' for cell in cells)
+        # Only the last, which may be long, is broken into lines.
+        styles = ["text-align:left;white-space:nowrap"] * (len(cells) - 1) + ["text-align:left"]
+        inside = "".join(f'<{tag} style="{style}">{_text(cell)}</{tag}>' for cell, style in zip(cells, styles))
         return f"<tr>{inside}</tr>"
 
     return f"<table>{line('th', head) if head else ''}{''.join(line('td', row) for row in rows)}</table>"
