@@ -14,12 +14,26 @@ from .errors import InvalidArgumentError
 T = TypeVar("T")
 
 
+def is_text(value: Any) -> bool:
+    """Whether ``value`` is text that can be sent: without NUL, and without half a surrogate pair, which is none."""
+    return isinstance(value, str) and "\0" not in value and (value.isascii() or _has_utf8(value))
+
+
+def _has_utf8(value: str) -> bool:
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def require_text(name: str, value: Any, example: str = "") -> str:
     """``value`` if it is text with something in it, or an error that names the argument."""
-    if not isinstance(value, str) or not value.strip() or "\0" in value:
+    if not is_text(value) or not value.strip():
         hint = f", such as {example}" if example else ""
         raise InvalidArgumentError(f"{name} must be text that is not blank and has no NUL{hint}; got {value!r}")
-    return value
+    text: str = value
+    return text
 
 
 def check_text_map(name: str, value: Any, *, allow_none: bool = False) -> None:
@@ -27,9 +41,12 @@ def check_text_map(name: str, value: Any, *, allow_none: bool = False) -> None:
     if not isinstance(value, Mapping):
         raise InvalidArgumentError(f"{name} must be a mapping of text to text, not {type(value).__name__}")
     for key, item in value.items():
-        if not isinstance(key, str) or not key:
+        if not is_text(key) or not key:
             raise InvalidArgumentError(f"{name} must have text keys that are not empty, not {key!r}")
-        if not isinstance(item, str) and not (allow_none and item is None):
+        if isinstance(item, str):
+            if not is_text(item):
+                raise InvalidArgumentError(f"{name}[{key!r}] has a NUL or half a surrogate pair, which is no text")
+        elif not (allow_none and item is None):
             raise InvalidArgumentError(
                 f"{name}[{key!r}] must be text, not {type(item).__name__}; use str() or json.dumps()"
             )

@@ -521,6 +521,7 @@ class _Call:
         """The error for an answer that is not a 2xx."""
         body = _without_inputs(answer.content.decode("utf-8", "replace"))[:_ERROR_BODY_BYTES]
         code, message = error_of_body(body)
+        message = message.encode("utf-8", "backslashreplace").decode()  # a message that cannot be printed says nothing
         status = answer.status
         text = f"could not {self.action}: the server answered {status}"
         if 300 <= status < 400:
@@ -823,7 +824,8 @@ def _encoded(json: Any, data: Any) -> Tuple[Any, Optional[str]]:
     if json is None:
         return data, None
     try:
-        return jsonlib.dumps(json, allow_nan=False).encode("utf-8"), "application/json"
+        # Not as ASCII: half of a surrogate pair, which is no text, would go out as an escape and arrive as another.
+        return jsonlib.dumps(json, allow_nan=False, ensure_ascii=False).encode("utf-8"), "application/json"
     except (TypeError, ValueError, RecursionError) as cause:
         raise InvalidArgumentError(f"an argument cannot be sent as JSON: {cause}") from cause
 

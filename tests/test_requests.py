@@ -26,6 +26,7 @@ from opensandbox_sync import (
     CredentialProxyConfig,
     ImageAuth,
     ImageSpec,
+    InvalidArgumentError,
     NetworkPolicy,
     NetworkRule,
     NotFoundError,
@@ -659,3 +660,36 @@ def test_a_proxy_of_the_environment_is_used_for_other_hosts(clean_environment: p
     client = SandboxClient(domain="box.example.invalid", retry=RetryPolicy(max_retries=0))
     with client, pytest.raises(TransportError, match="refused"):
         client.info(ID)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda client: client.info("\ud800"),
+        lambda client: client.create("i", env={"A": "\ud800"}),
+        lambda client: client.create("i", metadata={"\udcff": "a"}),
+        lambda client: client.create("i", entrypoint=["\ud800"]),
+        lambda client: client.list(metadata={"a": "\ud800"}),
+        lambda client: client.list(states=["\ud800"]),
+        lambda client: client.connect(ID, wait_ready=False).commands.run("echo \ud800"),
+        lambda client: client.connect(ID, wait_ready=False).commands.run(["echo", "\ud800"]),
+        lambda client: client.connect(ID, wait_ready=False).commands.run("echo", cwd="\ud800"),
+        lambda client: client.connect(ID, wait_ready=False).commands.start("echo", env={"A": "\udcff"}),
+        lambda client: client.connect(ID, wait_ready=False).commands.status("\ud800"),
+    ],
+)
+def test_what_is_no_text_is_refused_before_anything_is_sent(
+    wire: Any, client: SandboxClient, act: Callable[[SandboxClient], Any]
+) -> None:
+    """Half of a surrogate pair (``os.fsdecode`` makes them) would arrive as another character."""
+    with pytest.raises(InvalidArgumentError) as caught:
+        act(client)
+    assert len(wire.calls) == 0
+    str(caught.value).encode("utf-8")
+
+
+def test_a_message_of_the_server_can_always_be_printed(wire: Any, client: SandboxClient) -> None:
+    wire.get(f"{BASE}/sandboxes/{ID}", status=400, body=b'{"code":"X","message":"half a \\ud800 pair"}')
+    with pytest.raises(BadRequestError, match=r"half a \\ud800 pair") as caught:
+        client.info(ID)
+    str(caught.value).encode("utf-8")
