@@ -183,7 +183,7 @@ def test_all_attempts_share_one_deadline(wire: Dict[str, Any]) -> None:
         sandbox,
         server,
     ):
-        with promptly(), pytest.raises(ServerError, match="later"):
+        with promptly(), pytest.raises((ServerError, TransportError)):  # the last one may run into the deadline
             sandbox.info()
         assert len(server.asked("GET", INFO)) > 3
 

@@ -97,7 +97,7 @@ def test_a_stream_cut_at_any_byte_is_a_success_only_behind_its_terminal_frame(
             else:
                 assert at >= perhaps_in, f"a stream cut at byte {at} of {len(answer)} was a success"
                 assert (execution.stdout, execution.stderr) == ("eins\ndrei", "zwei")
-        assert len(server.asked("POST", "/command")) > len(body)
+        assert len(server.asked("POST", "/command")) >= len(body)
 
 
 @pytest.mark.parametrize("head", [STREAM_HEAD + LAST_CHUNK, CLOSE_HEAD, whole()[0]])
