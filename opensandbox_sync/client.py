@@ -33,6 +33,7 @@ from .config import (
     DEFAULT_TIMEOUT_SECONDS,
     ConnectionConfig,
     Duration,
+    check_callables,
     seconds,
 )
 from .creation import create_body
@@ -213,6 +214,7 @@ class SandboxClient:
         answer ``SandboxReadyTimeoutError`` or ``SandboxFailedError``: then the sandbox is killed first.
         """
         ready_seconds = seconds("ready_timeout", ready_timeout)
+        check_callables(health_check=health_check, on_progress=on_progress)
         body = create_body(
             image=image,
             snapshot_id=snapshot_id,
@@ -262,6 +264,7 @@ class SandboxClient:
         running.
         """
         limit = seconds("ready_timeout", ready_timeout)
+        check_callables(health_check=health_check)
         sandbox = Sandbox(self, require_text("sandbox_id", sandbox_id))
         if wait_ready:
             sandbox.wait_until_ready(limit, health_check=health_check)
@@ -279,6 +282,7 @@ class SandboxClient:
         paused.
         """
         seconds("ready_timeout", ready_timeout)
+        check_callables(health_check=health_check)
         self._resume(sandbox_id)
         return self.connect(sandbox_id, ready_timeout=ready_timeout, health_check=health_check, wait_ready=wait_ready)
 

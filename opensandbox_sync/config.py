@@ -49,6 +49,13 @@ def seconds(name: str, value: Any, *, allow_zero: bool = False) -> float:
     return number
 
 
+def check_callables(**given: Any) -> None:
+    """Refuse what is given as a function of one argument, and is none."""
+    for name, value in given.items():
+        if value is not None and not callable(value):
+            raise InvalidArgumentError(f"{name} must be a function of one argument, not {type(value).__name__}")
+
+
 @dataclass(frozen=True)
 class ConnectionConfig:
     """Everything a client needs to know to reach a server; the keywords of ``SandboxClient`` are these fields.
@@ -111,10 +118,7 @@ class ConnectionConfig:
             raise InvalidArgumentError(f"session must be a requests.Session, not {type(self.session).__name__}")
         if self.verify is not None and not isinstance(self.verify, (bool, str)):
             raise InvalidArgumentError(f"verify must be True, False or the path of a CA bundle, not {self.verify!r}")
-        for name in ("on_request", "on_response"):
-            hook = getattr(self, name)
-            if hook is not None and not callable(hook):
-                raise InvalidArgumentError(f"{name} must be a function of one argument, not {type(hook).__name__}")
+        check_callables(on_request=self.on_request, on_response=self.on_response)
 
     @property
     def timeout_seconds(self) -> float:
@@ -181,7 +185,11 @@ def _parse_domain(domain: Any, protocol: str) -> Tuple[str, str, str, Dict[str, 
     path = url.path.rstrip("/")
     if path.endswith("/v1"):
         path = path[:-3].rstrip("/")
-    authority = url.netloc.rsplit("@", 1)[-1]
+    # As it stands in a Host header, and so in what the server answers: endpoints are compared with it.
+    authority = url.netloc.rsplit("@", 1)[-1].lower()
+    default_port = ":443" if url.scheme == "https" else ":80"
+    if authority.endswith(default_port):
+        authority = authority[: -len(default_port)]
     headers = {}
     if url.username is not None:
         pair = f"{unquote(url.username)}:{unquote(url.password or '')}"

@@ -46,7 +46,12 @@ def test_empty_variables_are_as_good_as_none(clean_environment: pytest.MonkeyPat
         ("[::1]:8080", "http", "http://[::1]:8080/v1"),
         ("  localhost:8080\n", "http", "http://localhost:8080/v1"),
         ("http://user:pass@box.example.com", "http", "http://box.example.com/v1"),
-        ("HTTPS://Box.example.com", "http", "https://Box.example.com/v1"),
+        ("HTTPS://Box.example.com", "http", "https://box.example.com/v1"),
+        ("https://box.example.com:443/API", "http", "https://box.example.com/API/v1"),
+        ("box.example.com:80", "http", "http://box.example.com/v1"),
+        ("box.example.com:443", "http", "http://box.example.com:443/v1"),
+        ("[::80]", "http", "http://[::80]/v1"),
+        ("[::1]:80", "http", "http://[::1]/v1"),
     ],
 )
 def test_a_domain_becomes_the_base_url(domain: str, protocol: str, base_url: str) -> None:

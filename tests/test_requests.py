@@ -265,6 +265,16 @@ def test_the_servers_own_proxy_gets_the_key_and_another_address_does_not(wire: A
         assert ("OPEN-SANDBOX-API-KEY" in ping.headers) == (authority == "box.example.com")
 
 
+@pytest.mark.parametrize("domain", ["Box.Example.com", "http://box.example.com:80", "http://BOX.example.com/"])
+def test_the_servers_own_proxy_is_known_however_its_name_is_written(wire: Any, domain: str) -> None:
+    answer = {"endpoint": f"box.example.com/v1/sandboxes/{ID}/proxy/44772", "headers": {}}
+    wire.replace("GET", f"{BASE}/sandboxes/{ID}/endpoints/44772", json=answer)
+    wire.get(f"{BASE}/sandboxes/{ID}/proxy/44772/ping", body=b"")
+    with SandboxClient(domain=domain, api_key="s3cret", use_server_proxy=True) as client:
+        assert client.connect(ID, wait_ready=False).is_healthy()
+    assert wire.calls[-1].request.headers["OPEN-SANDBOX-API-KEY"] == "s3cret"
+
+
 def test_an_argv_is_sent_as_one(wire: Any, client: SandboxClient) -> None:
     wire.post(f"{EXECD}/command", body=b'{"type":"init","text":"c1"}\n\n{"type":"execution_complete"}\n\n')
     sandbox = client.connect(ID, wait_ready=False)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, 
 from urllib.parse import quote
 
 from ..codec import SnakeCaseModel, decode
-from ..config import Duration, seconds
+from ..config import Duration, check_callables, seconds
 from ..errors import (
     ApiError,
     BadRequestError,
@@ -425,11 +425,8 @@ def watcher(
     on_stdout: OnText, on_stderr: OnText, on_result: OnResult, on_event: OnEvent
 ) -> Optional[Callable[[List[RawEvent]], None]]:
     """One function that tells raw events to the callbacks; None where there are none."""
-    given = {"on_stdout": on_stdout, "on_stderr": on_stderr, "on_result": on_result, "on_event": on_event}
-    for name, callback in given.items():
-        if callback is not None and not callable(callback):
-            raise InvalidArgumentError(f"{name} must be a function of one argument, not {type(callback).__name__}")
-    if not any(given.values()):
+    check_callables(on_stdout=on_stdout, on_stderr=on_stderr, on_result=on_result, on_event=on_event)
+    if on_stdout is None and on_stderr is None and on_result is None and on_event is None:
         return None
 
     def watch(events: List[RawEvent]) -> None:

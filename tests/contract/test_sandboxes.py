@@ -215,6 +215,8 @@ BAD_CREATES: List[Any] = [
     ({"image": "i", "credential_proxy": "yes"}, "credential_proxy"),
     ({"image": "i", "lifecycle": {"preStart": {}}}, "lifecycle"),
     ({"image": "i", "volumes": [{"name": "v"}]}, "volumes"),
+    ({"image": "i", "health_check": True}, "health_check"),
+    ({"image": "i", "on_progress": "print"}, "on_progress"),
     *[({"image": "i", "timeout": value}, "timeout") for value in DURATIONS],
     *[({"image": "i", "ready_timeout": value}, "ready_timeout") for value in [*DURATIONS, None]],
 ]
@@ -241,7 +243,9 @@ def test_a_registrys_password_shows_nowhere() -> None:
         lambda client: client.kill(" "),
         lambda client: client.connect("a\0b"),
         lambda client: client.connect("x", ready_timeout=0),
+        lambda client: client.connect("x", health_check=True),
         lambda client: client.resume(None),
+        lambda client: client.resume("x", health_check="yes"),
         lambda client: client.resume("x", ready_timeout=math.nan),
         lambda client: client.pause(7),
         lambda client: client.renew("x", 0),
