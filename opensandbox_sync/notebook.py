@@ -324,7 +324,8 @@ class SandboxMagics:
         from .live import LiveOutput
 
         display = import_module("IPython.display").display
-        output = LiveOutput(stream.execution, _writer("stdout"), _writer("stderr"))
+        cell = _Cell()
+        output = LiveOutput(stream.execution, partial(cell.write, "stdout"), partial(cell.write, "stderr"))
         try:
             with stream:
                 for event in stream:
@@ -342,13 +343,17 @@ def _result_of(event: Any) -> ExecutionResult:
     return ExecutionResult.from_raw(event.raw)
 
 
-def _writer(name: str) -> Any:
-    def write(text: str) -> None:
-        # The kernel has a buffer for each, and both are looked up anew: a cell may have them captured.
-        getattr(sys, "stderr" if name == "stdout" else "stdout").flush()
-        getattr(sys, name).write(text)
+class _Cell:
+    """The cell's output. The kernel has a buffer for each stream: one is flushed before the other is written."""
 
-    return write
+    def __init__(self) -> None:
+        self._last = "stdout"
+
+    def write(self, name: str, text: str) -> None:
+        if name != self._last:
+            getattr(sys, self._last).flush()
+            self._last = name
+        getattr(sys, name).write(text)
 
 
 def _in_one_line(error: SandboxError) -> SandboxError:
