@@ -172,8 +172,7 @@ class SandboxClient:
         client._server = server
         return client
 
-    # -- sandboxes
-    # -------------------------------------------------------------------------------------------------------
+    # -- sandboxes --------------------------------------------------------------------------------------------------
 
     def create(
         self,
@@ -384,8 +383,7 @@ class SandboxClient:
             raise InvalidArgumentError(f"expires must be Unix seconds or a datetime, not {expires!r}")
         return self._endpoint(sandbox_id, port, use_server_proxy=use_server_proxy, expires=expires)
 
-    # -- the other resources
-    # ---------------------------------------------------------------------------------------------
+    # -- the other resources ----------------------------------------------------------------------------------------
 
     @cached_property
     def snapshots(self) -> SnapshotService:
@@ -428,8 +426,7 @@ class SandboxClient:
             raise ProtocolError("the server's version is not in its answer")
         return str(data["version"])
 
-    # -- life
-    # ------------------------------------------------------------------------------------------------------------
+    # -- life -------------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """End all calls that are still running, in any thread, and free the connections. Final; sandboxes stay."""
@@ -454,8 +451,7 @@ class SandboxClient:
     def __repr__(self) -> str:
         return f"<SandboxClient {self.config.base_url}{' closed' if self._transport.closed else ''}>"
 
-    # -- inside
-    # ----------------------------------------------------------------------------------------------------------
+    # -- inside -----------------------------------------------------------------------------------------------------
 
     def _call(self, method: str, path: str, *, action: str, plane: Optional[Plane] = None, **options: Any) -> Answer:
         answer = self._transport.request(plane or self._plane, method, path, action=action, **options)

@@ -694,8 +694,7 @@ class ExecutionStream:
             self._stop()
         self.close()
 
-    # -- inside
-    # ----------------------------------------------------------------------------------------------------------
+    # -- inside -----------------------------------------------------------------------------------------------------
 
     def read_all(self, watch: Optional[Callable[[List[RawEvent]], None]] = None) -> Execution:
         """Read to the end; ``watch`` sees all raw events. What it raises stops the remote run and leaves as it is."""

@@ -74,7 +74,7 @@ def check_argv(name: str, value: Any) -> List[str]:
     return list(value)
 
 
-# -- what a user sends -------------------------------------------------------------------------------------------------
+# -- what a user sends ---------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -465,7 +465,7 @@ def _check_flag(name: str, value: Any) -> None:
         raise InvalidArgumentError(f"{name} must be True or False, not {value!r}")
 
 
-# -- what the server answers -------------------------------------------------------------------------------------------
+# -- what the server answers ---------------------------------------------------------------------------------------
 
 
 @dataclass

@@ -104,8 +104,7 @@ class Sandbox:
         choice = client.config.use_server_proxy
         self._proxied: Optional[bool] = None if choice == "auto" else bool(choice)
 
-    # -- life
-    # ------------------------------------------------------------------------------------------------------------
+    # -- life -------------------------------------------------------------------------------------------------------
 
     def info(self) -> SandboxInfo:
         """What the server knows of this sandbox now: state, expiry, metadata …"""
@@ -188,8 +187,7 @@ class Sandbox:
                 raise
             logger.debug("sandbox %s was not killed: %s", self.id, failure)
 
-    # -- ports
-    # -----------------------------------------------------------------------------------------------------------
+    # -- ports ------------------------------------------------------------------------------------------------------
 
     def endpoint(
         self, port: int, *, expires: Optional[int] = None, use_server_proxy: Optional[bool] = None
@@ -259,8 +257,7 @@ class Sandbox:
             f"port {port} of sandbox {self.id} did not serve {path} within {limit:g} s: {why}"
         )
 
-    # -- services
-    # --------------------------------------------------------------------------------------------------------
+    # -- services ---------------------------------------------------------------------------------------------------
 
     @cached_property
     def commands(self) -> CommandService:
@@ -325,8 +322,7 @@ class Sandbox:
 
         return SandboxDiagnosticsService(self)
 
-    # -- inside
-    # ----------------------------------------------------------------------------------------------------------
+    # -- inside -----------------------------------------------------------------------------------------------------
 
     @property
     def _execd(self) -> _EndpointPlane:

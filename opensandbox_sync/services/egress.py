@@ -85,7 +85,7 @@ class EgressService:
         """Deny these targets. See ``patch``."""
         return self.patch([NetworkRule("deny", target) for target in _targets(targets)])
 
-    # -- inside --------------------------------------------------------------------------------------------------------
+    # -- inside -----------------------------------------------------------------------------------------------------
 
     def _call(self, method: str, action: str, body: Any = None) -> EgressStatus:
         unreachable: Optional[SandboxError] = None

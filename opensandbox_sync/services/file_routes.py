@@ -43,7 +43,7 @@ class FileRoutes:
         except ApiError as error:
             raise _meant(error, route) from error
 
-    # -- down ----------------------------------------------------------------------------------------------------------
+    # -- down -------------------------------------------------------------------------------------------------------
 
     def read(self, path: str, params: Mapping[str, Any], headers: Mapping[str, str]) -> Tuple[int, bytes]:
         """(status, content) of a whole answer; a read that was cut is repeated."""
@@ -91,7 +91,7 @@ class FileRoutes:
             raise ProtocolError(f"the daemon does not say how long {path} is")
         return size
 
-    # -- up ------------------------------------------------------------------------------------------------------------
+    # -- up ---------------------------------------------------------------------------------------------------------
 
     def upload(self, parts: Parts, sent: Optional[Callable[[int], None]] = None) -> None:
         """Write files in one request; ``sent`` is told how many bytes more have left."""
@@ -118,7 +118,7 @@ class FileRoutes:
             if stored != size:
                 raise TransportError(f"could not write {path}: {size} bytes were sent, and {stored} are stored")
 
-    # -- about ---------------------------------------------------------------------------------------------------------
+    # -- about ------------------------------------------------------------------------------------------------------
 
     def infos(self, paths: Sequence[str]) -> Dict[str, FileInfo]:
         found: Dict[str, FileInfo] = {}

@@ -64,7 +64,7 @@ class FileService:
             raise NotSupportedError("an isolated session has one user, which is chosen when it is made")
         return FileService(self._routes.sandbox, f"/v1/filesystem/{uid}/{gid}")
 
-    # -- read ----------------------------------------------------------------------------------------------------------
+    # -- read -------------------------------------------------------------------------------------------------------
 
     def read_text(
         self, path: RemotePath, *, encoding: str = "utf-8", offset: Optional[int] = None, limit: Optional[int] = None
@@ -147,7 +147,7 @@ class FileService:
                     shown.add(len(block))
         return size
 
-    # -- write ---------------------------------------------------------------------------------------------------------
+    # -- write ------------------------------------------------------------------------------------------------------
 
     def write(
         self,
@@ -221,7 +221,7 @@ class FileService:
             self._routes.verify({metadata["path"]: status.st_size})
         return status.st_size
 
-    # -- trees ---------------------------------------------------------------------------------------------------------
+    # -- trees ------------------------------------------------------------------------------------------------------
 
     def upload_dir(
         self,
@@ -254,7 +254,7 @@ class FileService:
 
         return download_dir(self._routes, remote, local, ignore=ignore, progress=progress)
 
-    # -- look ----------------------------------------------------------------------------------------------------------
+    # -- look -------------------------------------------------------------------------------------------------------
 
     @overload
     def info(self, path: RemotePath) -> FileInfo: ...  # type: ignore[overload-overlap]
@@ -295,7 +295,7 @@ class FileService:
         params = {"path": checked_path(path), "pattern": checked_text("pattern", pattern)}
         return infos_of(self._routes.call("GET", "/files/search", f"search {path}", params=params).json())
 
-    # -- change --------------------------------------------------------------------------------------------------------
+    # -- change -----------------------------------------------------------------------------------------------------
 
     def replace_text(self, path: RemotePath, old: str, new: str) -> int:
         """Replace each ``old`` in a file by ``new``, literally, and return how many there were; 0 is no error."""

@@ -246,8 +246,7 @@ class IsolationService:
             except SandboxError as failure:  # the run's result says more
                 logger.debug("isolated session %s was not deleted: %s", session.id, failure)
 
-    # -- inside
-    # ----------------------------------------------------------------------------------------------------------
+    # -- inside -----------------------------------------------------------------------------------------------------
 
     def _request(self, method: str, path: str, action: str, **options: Any) -> Answer:
         try:
@@ -405,7 +404,7 @@ class IsolatedRun:
         return f"<IsolatedRun {self.id}>"
 
 
-# -- arguments ---------------------------------------------------------------------------------------------------------
+# -- arguments -----------------------------------------------------------------------------------------------------
 
 
 def _mounts(

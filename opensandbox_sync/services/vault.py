@@ -276,7 +276,7 @@ class CredentialVaultService:
         path = "/bindings/" + quote(require_text("name", name), safe="")
         return decode(CredentialBindingMetadata, self._call("GET", path, f"look up binding {name}").json())
 
-    # -- inside --------------------------------------------------------------------------------------------------------
+    # -- inside -----------------------------------------------------------------------------------------------------
 
     def _state(self, method: str, action: str, body: Any = None, *, path: str = "") -> CredentialVaultState:
         return decode(CredentialVaultState, self._call(method, path, action, body).json())
