@@ -80,7 +80,7 @@ def _call(options: argparse.Namespace) -> int:
         return _OURS if options.name in ("run", "exec") else _FAILED
 
 
-# -- the commands ------------------------------------------------------------------------------------------------------
+# -- the commands --------------------------------------------------------------------------------------------------
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -300,7 +300,7 @@ def _policy(options: argparse.Namespace) -> int:
     return 0
 
 
-# -- what they share ---------------------------------------------------------------------------------------------------
+# -- what they share -----------------------------------------------------------------------------------------------
 
 
 def _client(options: argparse.Namespace) -> SandboxClient:
@@ -363,7 +363,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines)
 
 
-# -- the words of the command line -------------------------------------------------------------------------------------
+# -- the words of the command line ---------------------------------------------------------------------------------
 
 
 def _parser() -> argparse.ArgumentParser:

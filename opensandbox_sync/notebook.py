@@ -36,7 +36,7 @@ _PRE = "margin:2px 0;padding:2px 8px;font-family:monospace;white-space:pre-wrap;
 _STDOUT, _STDERR = "#8a8a8a", "#d9534f"
 
 
-# -- how objects show themselves ---------------------------------------------------------------------------------------
+# -- how objects show themselves -----------------------------------------------------------------------------------
 
 
 def sandbox_html(sandbox: Sandbox) -> str:
@@ -181,7 +181,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     return f"<table>{line('th', head) if head else ''}{''.join(line('td', row) for row in rows)}</table>"
 
 
-# -- the magic ---------------------------------------------------------------------------------------------------------
+# -- the magic -----------------------------------------------------------------------------------------------------
 
 
 class CellStopped(KeyboardInterrupt):
