@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -18,9 +19,10 @@ _SETTLE_SECONDS = 0.25
 class Family:
     """The processes of one sandbox: the daemon, all below it (it adopts its orphans), and strays with its id."""
 
-    def __init__(self, sandbox_id: str, daemon: Callable[[], Optional[int]]) -> None:
+    def __init__(self, sandbox_id: str, daemon: Callable[[], Optional[int]], *, in_namespace: bool) -> None:
         self._mark = f"{ID_VARIABLE}={sandbox_id}".encode()
         self._daemon = daemon
+        self._in_namespace = in_namespace
 
     def tree(self) -> List[psutil.Process]:
         root = self._daemon()
@@ -59,10 +61,17 @@ class Family:
         return list(stopped.values())
 
     def end(self) -> None:
-        """Kills until none is left. The tree is stopped first, so that nothing can fork away meanwhile."""
-        stopped = _stop_all(self.tree)
-        for process in stopped.values():
-            _signal(process, signal.SIGKILL)
+        """Kills until none is left. The tree is stopped first, so that nothing can fork away meanwhile.
+
+        From a PID namespace nothing can: it ends as a whole, with bwrap, and at once.
+        """
+        root = self._daemon()
+        if self._in_namespace and root is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(root, signal.SIGKILL)
+        else:
+            for process in _stop_all(self.tree).values():
+                _signal(process, signal.SIGKILL)
         deadline = time.monotonic() + _GIVE_UP_SECONDS
         while time.monotonic() < deadline:
             # Not psutil's wait: it would take the daemon's exit code from whoever waits for it.

@@ -76,7 +76,7 @@ class Sandbox:
         self._exit: Optional[int] = None
         self._finished: Optional[datetime] = None
         self._lock = threading.RLock()
-        self._family = processes.Family(self.id, self._daemon_pid)
+        self._family = processes.Family(self.id, self._daemon_pid, in_namespace=isolation is not None)
         self._cell = self._make_cell(request, isolation) if isolation else None
         self._daemon = self._start(request, restore_from)
         threading.Thread(target=self._watch, name=f"watch-{self.id}", daemon=True).start()
