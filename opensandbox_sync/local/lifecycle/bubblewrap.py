@@ -72,7 +72,7 @@ class Bubblewrap:
             if entry.is_symlink():
                 options += ["--symlink", os.readlink(entry), target]
                 shown.append(target)
-            elif entry.is_dir() and any(entry.iterdir()) and (entry.name != "var" or _is_directory(entry / "tmp")):
+            elif entry.is_dir() and not _is_empty(entry) and (entry.name != "var" or _is_directory(entry / "tmp")):
                 options += ["--ro-bind", str(entry), target]
                 shown.append(target)
         return options, shown
@@ -198,6 +198,14 @@ def make_places(directory: Path, *, restored: bool = False) -> None:
             (directory / name).chmod(0o1777)
     (directory / SHARED_MEMORY).mkdir(exist_ok=True)
     (directory / SHARED_MEMORY).chmod(0o1777)
+
+
+def _is_empty(directory: Path) -> bool:
+    """An empty directory of an image is left out: what is mounted below it needs a place that can be made."""
+    try:
+        return not any(directory.iterdir())
+    except PermissionError:
+        return False
 
 
 def _is_directory(path: Path) -> bool:
