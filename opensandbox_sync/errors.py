@@ -132,9 +132,10 @@ class TransportError(SandboxError):
 
 
 class ConnectError(TransportError):
-    """No connection could be made: nothing was sent."""
+    """No connection could be made to ``address`` (``host:port``): nothing was sent."""
 
     default_code = "CONNECTION"
+    address: Optional[str] = None
 
 
 class RequestTimeoutError(TransportError, TimeoutError):

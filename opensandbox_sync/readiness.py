@@ -10,6 +10,7 @@ from .errors import (
     ApiError,
     AuthenticationError,
     ClosedError,
+    ConnectError,
     NotFoundError,
     NotSupportedError,
     PermissionDeniedError,
@@ -91,6 +92,8 @@ def _probe(sandbox: Sandbox, deadline: float, health_check: Optional[Callable[[S
             raise
         return str(error)
     except (ServerError, TransportError) as error:
+        if isinstance(error, ConnectError) and error.address == sandbox._client.config.authority:
+            raise  # the server itself is missing; what is waited for is the sandbox
         return str(error)
     except ApiError:
         raise

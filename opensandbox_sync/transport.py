@@ -151,7 +151,7 @@ class Transport:
         self._bases: Dict[str, str] = {}
         self._adapter = None if self.config.session is not None else _Adapter(self._connections)
 
-    # -- the two ways ------------------------------------------------------------------------------------------------
+    # -- the two ways -----------------------------------------------------------------------------------------------
 
     def request(
         self,
@@ -249,7 +249,7 @@ class Transport:
                     raise
             self.sleep(wait)
 
-    # -- life --------------------------------------------------------------------------------------------------------
+    # -- life -------------------------------------------------------------------------------------------------------
 
     def sleep(self, seconds: float) -> None:
         """Wait; a ``close()`` in another thread ends the wait with ``ClosedError``."""
@@ -278,7 +278,7 @@ class Transport:
         if self._adapter is not None and self._pid == os.getpid():
             self._adapter.forget(self.normalised(base_url))
 
-    # -- inside ------------------------------------------------------------------------------------------------------
+    # -- inside -----------------------------------------------------------------------------------------------------
 
     def adapter(self) -> Optional[HTTPAdapter]:
         """This process's adapter; None where a user's session is used."""
@@ -443,7 +443,7 @@ class _Call:
             settings["proxies"] = {}
         return session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
 
-    # -- errors --------------------------------------------------------------------------------------------------------
+    # -- errors -----------------------------------------------------------------------------------------------------
 
     def guard(self, act: Callable[[], Any]) -> Any:
         """Do ``act``; what requests, urllib3 and the socket raise becomes an error of ours, with the original as its
@@ -479,11 +479,13 @@ class _Call:
         if isinstance(cause, (requests.exceptions.InvalidURL, requests.exceptions.InvalidHeader)) and not sent:
             return InvalidArgumentError(f"could not {self.action}: {where} cannot be sent: {_last(chain)}")
         if self._is_unsent(chain):
-            return ConnectError(
+            error = ConnectError(
                 f"could not {self.action}: no connection to {_authority(self.url)}: {_reason(chain)}"
                 + self._hint(chain),
                 request_id=self.request_id,
             )
+            error.address = _authority(self.url)
+            return error
         if any(
             isinstance(e, (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)) for e in chain
         ) or any(type(e).__name__ == "timeout" for e in chain):
@@ -542,8 +544,7 @@ class _Call:
             retry_after=_retry_after(answer.headers),
         )
 
-    # -- what users can watch
-    # --------------------------------------------------------------------------------------------
+    # -- what users can watch ---------------------------------------------------------------------------------------
 
     def _tell_request(self, headers: Mapping[str, str]) -> Optional[RequestRecord]:
         config = self.transport.config

@@ -83,8 +83,9 @@ class CodeService:
         where the image has no Jupyter server, ``BadRequestError`` for an unknown language, ``StreamInterruptedError``
         (with what came) where the connection broke first.
         """
+        watch = watcher(on_stdout, on_stderr, on_result, on_event)
         with self._open(code, language, context, timeout, capture, max_output) as stream:
-            execution = stream.read_all(watcher(on_stdout, on_stderr, on_result, on_event))
+            execution = stream.read_all(watch)
         return execution.check() if check else execution
 
     def stream(

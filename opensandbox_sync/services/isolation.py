@@ -297,8 +297,9 @@ class IsolatedSession:
         here: without ``timeout`` (seconds; sent to it in whole ones) nothing but the connection's end ends the wait.
         Ctrl-C closes the connection, which interrupts the code. Otherwise as ``commands.run``.
         """
+        watch = watcher(on_stdout, None, None, on_event)
         with self.stream(code, env=env, timeout=timeout, capture=capture, max_output=max_output) as stream:
-            execution = stream.read_all(watcher(on_stdout, None, None, on_event))
+            execution = stream.read_all(watch)
         return execution.check() if check else execution
 
     def stream(
