@@ -1,18 +1,13 @@
-"""What the daemon of an isolated sandbox does to itself before it starts anything: nothing of it can be undone."""
+"""What the daemon of an isolated sandbox does to itself before it starts anything."""
 
 from __future__ import annotations
 
-import ctypes
 import os
-import platform
 import random
 import resource
 import threading
 from pathlib import Path
 from typing import Any, Dict, List
-
-_KEYCTL = {"x86_64": 250, "aarch64": 219}
-_JOIN_SESSION_KEYRING = 1
 
 
 def confine(wanted: Dict[str, Any]) -> None:
@@ -21,7 +16,6 @@ def confine(wanted: Dict[str, Any]) -> None:
         found = Path(path).stat()
         if (found.st_dev, found.st_ino) != (device, inode):
             raise SystemExit(f"the volume at {path} is not the directory that was asked for")
-    _leave_keyring()
     if "memory" in wanted:
         threading.stack_size(1 << 20)  # of which each thread's counts as a whole
         _limit(resource.RLIMIT_DATA, wanted["memory"])
@@ -36,10 +30,3 @@ def _limit(kind: int, value: int) -> None:
     hard = resource.getrlimit(kind)[1]
     least = value if hard == resource.RLIM_INFINITY else min(value, hard)
     resource.setrlimit(kind, (least, least))
-
-
-def _leave_keyring() -> None:
-    """The keys of the session that started the server would be ours too: a new, empty ring takes their place."""
-    number = _KEYCTL.get(platform.machine())
-    if number is not None:
-        ctypes.CDLL(None, use_errno=True).syscall(number, _JOIN_SESSION_KEYRING, None)

@@ -14,8 +14,9 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import IO, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from . import seccomp
 from .interpreter import OURS, Interpreter, UnavailableError, is_below
 
 _INSTALL = "install the package `bubblewrap` (Debian, Ubuntu, Fedora, Arch)"
@@ -44,6 +45,32 @@ class Mount(NamedTuple):
 
     def option(self) -> List[str]:
         return ["--ro-bind" if self.read_only else "--bind", self.source, self.target]
+
+
+class Arguments:
+    """A command line of bwrap's, and the open files that it refers to."""
+
+    def __init__(self, program: str, options: List[str]) -> None:
+        self.descriptors: List[int] = []
+        forbidden = seccomp.program()
+        if forbidden is not None:
+            options = ["--seccomp", str(self._open(forbidden)), *options]
+        listed = b"".join(os.fsencode(option) + b"\0" for option in options)
+        self.bwrap = [program, "--args", str(self._open(listed))]
+
+    def _open(self, content: bytes) -> int:
+        descriptor = os.memfd_create("bwrap")
+        self.descriptors.append(descriptor)
+        os.write(descriptor, content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        return descriptor
+
+    def __enter__(self) -> Arguments:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for descriptor in self.descriptors:
+            os.close(descriptor)
 
 
 class Bubblewrap:
@@ -95,13 +122,13 @@ class Bubblewrap:
             try:
                 with self.arguments(Path(name), {}, [], network=False) as arguments:
                     subprocess.run(
-                        [self.program, "--args", str(arguments.fileno()), *self.python.argv, "-I", "-c", ""],
+                        [*arguments.bwrap, *self.python.argv, "-I", "-c", ""],
                         check=True,
                         env={},
                         stdin=subprocess.DEVNULL,
                         stdout=subprocess.DEVNULL,
                         stderr=subprocess.PIPE,
-                        pass_fds=[arguments.fileno()],
+                        pass_fds=arguments.descriptors,
                         timeout=_PROBE_SECONDS,
                     )
             except subprocess.CalledProcessError as error:
@@ -115,9 +142,9 @@ class Bubblewrap:
 
     def arguments(
         self, directory: Path, env: Mapping[str, str], volumes: Sequence[Mount], *, network: bool
-    ) -> IO[bytes]:
-        """A file with bwrap's options. `ps` does not show it, and bwrap itself runs without the variables in `env`:
-        outside of the sandbox LD_PRELOAD and its like must not count.
+    ) -> Arguments:
+        """bwrap's options, in a file: `ps` does not show that, and bwrap itself runs without the variables in `env`.
+        Outside of the sandbox LD_PRELOAD and its like must not count.
 
         Raises ValueError for a variable that no environment can hold, and where something is to be mounted behind
         a symlink that the sandbox (before it was restored) has made.
@@ -134,10 +161,7 @@ class Bubblewrap:
             if not name or "=" in name or "\0" in name + value:
                 raise ValueError(f"illegal environment variable {name!r}")
             options += ["--setenv", name, value]
-        file = os.fdopen(os.memfd_create("bwrap"), "w+b")
-        file.write(b"".join(os.fsencode(option) + b"\0" for option in options))
-        file.seek(0)
-        return file
+        return Arguments(self.program, options)
 
     def _namespaces(self, network: bool) -> List[str]:
         options = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import IO, Any, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from ..child import boot_argv
-from .bubblewrap import Bubblewrap
+from .bubblewrap import Arguments, Bubblewrap
 from .interpreter import OURS
 from .limits import Limits
 from .mounts import VolumeStore
@@ -40,14 +40,14 @@ class Cell:
         volumes = [[mount.target, *mount.identity] for mount in self._volumes]
         return {"volumes": volumes, **self._limits.left_to_the_daemon}
 
-    def arguments(self, env: Mapping[str, str]) -> IO[bytes]:
-        """A file that the program of `argv` reads; raises ValueError as `Bubblewrap.arguments` does."""
+    def arguments(self, env: Mapping[str, str]) -> Arguments:
+        """Raises ValueError as `Bubblewrap.arguments` does."""
         return self._bubblewrap.arguments(self._directory, env, self._volumes, network=self._has_network)
 
-    def argv(self, arguments: IO[bytes]) -> List[str]:
+    def argv(self, arguments: Arguments) -> List[str]:
         python = self._bubblewrap.python
         daemon = boot_argv("opensandbox_sync.local.execd", python.argv, OURS, python.path)
-        return self._limits.joining([self._bubblewrap.program, "--args", str(arguments.fileno()), *daemon])
+        return self._limits.joining([*arguments.bwrap, *daemon])
 
     def remove(self) -> None:
         """Removes what is left when all processes have ended. The mounts went with the last of them."""

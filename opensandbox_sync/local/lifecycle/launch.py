@@ -96,7 +96,7 @@ def start(
             argv, variables = python_argv("opensandbox_sync.local.execd"), _environment(directory, variables)
         else:
             arguments = opened.enter_context(cell.arguments(variables))
-            passed.append(arguments.fileno())
+            passed += arguments.descriptors
             argv, variables = cell.argv(arguments), {}
         settings = {
             "fd": listening.fileno(),

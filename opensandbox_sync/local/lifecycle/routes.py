@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import deque
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 from urllib.parse import parse_qsl
@@ -27,6 +28,7 @@ from .sandboxes import Registry, Sandbox, stamp, without_none
 from .snapshots import SnapshotStore
 
 VERSION = "1.1.1"
+_MOST_LOG = 1 << 20
 _NAME_OF_SNAPSHOT = schema.model({"name": schema.optional(schema.text(shortest=1))})
 _RENEWAL = schema.model({"expiresAt": schema.required(schema.moment)})
 _LABELS = schema.mapping(schema.nullable(schema.text()))
@@ -316,6 +318,7 @@ class Routes:
         sandbox = self._registry.get(sandbox_id)
         try:
             with (sandbox.directory / LOG_NAME).open("rb") as log:
+                log.seek(max(0, log.seek(0, os.SEEK_END) - _MOST_LOG))  # a line may be as long as the disk is large
                 content = b"".join(deque(log, maxlen=100)).decode("utf-8", "replace")
         except OSError:
             content = ""
