@@ -802,8 +802,9 @@ def _content(response: requests.Response) -> bytes:
 def _generic_blocks(raw: Any) -> Iterator[bytes]:
     """The body through public calls of urllib3 alone: for sessions of users, mocks, and compressed answers."""
     if getattr(raw, "chunked", False) or not hasattr(raw, "read1"):
-        # Not chunked and no read1 (urllib3 1.26): byte by byte is slow, but a larger read would wait for its last byte.
-        size = _BLOCK if getattr(raw, "chunked", False) else 1
+        # Without read1 (urllib3 1.26) a larger read waits for its last byte. A body that ends with its connection may
+        # be one of events: it is read byte by byte, slow as that is. No event stream knows its length.
+        size = _BLOCK if getattr(raw, "chunked", False) or raw.headers.get("Content-Length") else 1
         yield from raw.stream(size, decode_content=True)
         return
     while True:

@@ -85,6 +85,12 @@ def test_a_download_whose_answer_never_begins_is_asked_for_again(tmp_path: Path)
         assert len(server.asked("GET", "/files/download")) == 3
 
 
+def test_a_file_over_a_users_session_comes_in_large_pieces() -> None:
+    table = {"GET /files/download": whole(200, b"x" * 200_000)}
+    with requests.Session() as session, scripted(table, session=session) as (sandbox, _):
+        assert max(map(len, sandbox.files.iter_bytes("/a"))) > 10_000
+
+
 def test_a_download_that_falls_silent_is_given_up(tmp_path: Path) -> None:
     answer = [short(10, b"half")[0], HANG]
     with scripted({"GET /files/download": answer}, timeout=0.3) as (sandbox, _), promptly():
