@@ -187,7 +187,7 @@ def test_neither_user_namespaces_nor_keys_can_be_made(execd: Execd) -> None:
 def test_passwords_are_not_there_even_for_root(execd: Execd) -> None:
     if not os.access("/etc/shadow", os.R_OK):
         pytest.skip("this user cannot read them anyway")
-    assert execd.run("cat /etc/shadow 2>/dev/null; true") == ""
+    assert execd.run("ls /etc/shadow* /etc/ssl/private 2>/dev/null; true") == ""
     assert execd.run("head -c 4 /etc/passwd") == "root"
 
 
@@ -745,3 +745,24 @@ def test_with_a_root_of_its_own_a_sandbox_sees_that_system(server: LocalServer, 
             assert execd.run("cd /data && echo kept > f && cat f") == "kept\n"
             assert execd.run("echo $PATH") == "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n"
     assert not (image / "etc" / "x").exists()
+
+
+def test_of_control_groups_of_version_2_the_nearest_that_may_be_divided_is_taken(tmp_path: Path) -> None:
+    """Version 2 lets no group have both processes and groups below it with limits: our own is never the one."""
+    from opensandbox_sync.local.lifecycle.limits import _second
+
+    for path, controllers in (
+        ("", "cpu memory pids"),
+        ("user", "memory pids"),
+        ("user/app", "pids"),
+        ("user/app/own", ""),
+    ):
+        (tmp_path / path).mkdir(exist_ok=True)
+        (tmp_path / path / "cgroup.subtree_control").write_text(controllers + "\n")
+        (tmp_path / path / "cgroup.procs").touch()
+    found = _second(tmp_path, "/user/app/own")
+    assert {name: (parent.directory, parent.file) for name, parent in found.items()} == {
+        "memory": (tmp_path / "user", "memory.max"),
+        "pids": (tmp_path / "user", "pids.max"),
+    }
+    assert _second(tmp_path, "/") == {}

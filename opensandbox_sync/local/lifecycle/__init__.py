@@ -32,7 +32,7 @@ def main() -> None:
 
     base = Path(tempfile.mkdtemp(prefix="opensandbox-"))
     try:
-        isolation, name = _isolate(settings, base / "volumes")
+        isolation, name = _isolate(settings, base)
         if isolation is None and os.geteuid() == 0:
             base.chmod(0o711)  # for commands that run as other users
         close = _serve(settings, base, isolation, ended)
@@ -50,7 +50,7 @@ def main() -> None:
     os._exit(0)  # open streams and their threads are not waited for
 
 
-def _isolate(settings: Dict[str, Any], volumes: Path) -> Tuple[Optional[Isolation], str]:
+def _isolate(settings: Dict[str, Any], base: Path) -> Tuple[Optional[Isolation], str]:
     """What isolates, or None, and the words for it: `bubblewrap`, `none`, or `none: why`."""
     from .interpreter import UnavailableError
     from .isolation import Isolation
@@ -58,7 +58,7 @@ def _isolate(settings: Dict[str, Any], volumes: Path) -> Tuple[Optional[Isolatio
     if settings["isolation"] == "none":
         return None, "none"
     try:
-        return Isolation(settings["root"], volumes, settings["allow_host_path"]), Isolation.name
+        return Isolation(settings["root"], base, settings["allow_host_path"]), Isolation.name
     except UnavailableError as error:
         if settings["isolation"] != "auto" or settings["root"] is not None:
             raise

@@ -74,22 +74,25 @@ class Arguments:
 
 
 class Bubblewrap:
-    """What all sandboxes have in common. Raises UnavailableError where bubblewrap does not work."""
+    """What all sandboxes have in common. Raises UnavailableError where bubblewrap does not work.
 
-    def __init__(self, root: Optional[str] = None) -> None:
+    `copies` is a directory for what cannot be shown as it is.
+    """
+
+    def __init__(self, copies: Path, root: Optional[str] = None) -> None:
         program = shutil.which("bwrap")
         if program is None:
             raise UnavailableError(f"bwrap is not installed; {_INSTALL}")
         self.program = program
         self._root = Path(root or "/")
         self._is_image = root is not None
-        self._system, self._shown = self._system_directories()
+        self._system, self._shown = self._system_directories(copies)
         self._places = {**_PLACES, **(_VAR_OF_AN_IMAGE if "/var" in self._shown else _OWN_VAR)}
         self.python = Interpreter([] if self._is_image else self._shown, relocated=self._is_image)
         self.fixed = [Mount(*pair) for pair in self.python.mounts] + self._resolver()
         self._probe()
 
-    def _system_directories(self) -> Tuple[List[str], List[str]]:
+    def _system_directories(self, copies: Path) -> Tuple[List[str], List[str]]:
         options: List[str] = []
         shown: List[str] = []
         for entry in sorted(self._root.iterdir()):
@@ -100,7 +103,8 @@ class Bubblewrap:
                 options += ["--symlink", os.readlink(entry), target]
                 shown.append(target)
             elif entry.is_dir() and not _is_empty(entry) and (entry.name != "var" or _is_directory(entry / "tmp")):
-                options += ["--ro-bind", str(entry), target]
+                shared = _public(entry, copies / "etc") if target == "/etc" and not self._is_image else entry
+                options += ["--ro-bind", str(shared), target]
                 shown.append(target)
         return options, shown
 
@@ -175,12 +179,7 @@ class Bubblewrap:
         return options
 
     def _visible(self) -> List[str]:
-        options = list(self._system)
-        if not self._is_image:
-            for path in _private(Path("/etc")):
-                hide = ["--tmpfs", path, "--remount-ro", path] if Path(path).is_dir() else None
-                options += hide or ["--ro-bind", "/dev/null", path]
-        options += ["--proc", "/proc", "--dev", "/dev"]
+        options = [*self._system, "--proc", "/proc", "--dev", "/dev"]
         if os.geteuid() == 0:
             for path in _writable_by_root():
                 options += ["--ro-bind", path, path]
@@ -236,17 +235,28 @@ def _is_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _private(directory: Path) -> Iterator[str]:
-    """What we may read there and not everybody may: password hashes and keys, where we are root."""
-    for entry in os.scandir(directory):
-        if entry.is_symlink():
-            continue
-        needed = stat.S_IROTH | stat.S_IXOTH if entry.is_dir() else stat.S_IROTH
-        if entry.stat().st_mode & needed != needed:
-            if os.access(entry.path, os.R_OK):
-                yield entry.path
-        elif entry.is_dir():
-            yield from _private(Path(entry.path))
+def _private(directory: str, names: Sequence[str]) -> List[str]:
+    """What of a directory not everybody may read, and what is neither a file nor a directory."""
+    found = []
+    for name in names:
+        mode = Path(directory, name).lstat().st_mode
+        needed = stat.S_IROTH | stat.S_IXOTH if stat.S_ISDIR(mode) else stat.S_IROTH
+        known = stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISLNK(mode)
+        if not known or mode & needed != needed:
+            found.append(name)
+    return found
+
+
+def _public(directory: Path, copy: Path) -> Path:
+    """The directory itself, or a copy without what not everybody may read, where that is more for us.
+
+    To cover a private file would not do: one that is replaced comes without its cover.
+    """
+    for parent, directories, files in os.walk(directory):
+        if any(os.access(Path(parent, name), os.R_OK) for name in _private(parent, directories + files)):
+            shutil.copytree(directory, copy, symlinks=True, ignore=_private)
+            return copy
+    return directory
 
 
 def _writable_by_root() -> Iterator[str]:

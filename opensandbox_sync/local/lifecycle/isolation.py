@@ -17,9 +17,9 @@ class Isolation:
 
     name = "bubblewrap"
 
-    def __init__(self, root: Optional[str], volumes: Path, allowed_host_paths: Sequence[str]) -> None:
-        self.bubblewrap = Bubblewrap(root)
-        self.volumes = VolumeStore(volumes, allowed_host_paths)
+    def __init__(self, root: Optional[str], base: Path, allowed_host_paths: Sequence[str]) -> None:
+        self.bubblewrap = Bubblewrap(base, root)
+        self.volumes = VolumeStore(base / "volumes", allowed_host_paths)
 
 
 class Cell:
