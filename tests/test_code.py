@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import _thread
 import pickle
+import signal
 import threading
 from typing import Any, Iterable, List
 
@@ -201,7 +201,7 @@ def test_ctrl_c_interrupts_the_kernel() -> None:
 
         def press() -> None:
             until(lambda: peer.asked("POST", "/code"), "the run")
-            _thread.interrupt_main()
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)  # which wakes the wait, too
 
         presser = threading.Thread(target=press)
         presser.start()
