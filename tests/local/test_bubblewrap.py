@@ -248,6 +248,28 @@ def test_kill_leaves_no_process_no_mount_no_group_and_no_directory(api: Api, ser
     assert list(Path(tempfile.gettempdir()).glob(f"opensandbox-*/sandboxes/{sandbox_id}")) == []
 
 
+def test_a_sandbox_that_is_killed_while_it_starts_leaves_nothing(api: Api, server: LocalServer) -> None:
+    before = {process.pid for process in processes_of(server)}
+    ids = []
+    for _ in range(10):
+        sandbox_id = api.create()["id"]
+        ids.append(sandbox_id)
+        assert api.call("DELETE", f"/v1/sandboxes/{sandbox_id}").status == 204
+        mark = f"OPENSANDBOX_ID={sandbox_id}".encode()
+        assert [pid for pid in psutil.pids() if mark in environment(pid)] == []
+    assert {process.pid for process in processes_of(server)} <= before
+    # Not even bwrap's own, which carries no mark: a group with a process in it could not be removed.
+    groups = {path.name for path in Path("/sys/fs/cgroup").glob("**/opensandbox-*")}
+    assert groups & {f"opensandbox-{sandbox_id}" for sandbox_id in ids} == set()
+
+
+def environment(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return b""
+
+
 def test_a_killed_server_takes_its_sandboxes_with_it() -> None:
     try:
         server = LocalServer(isolation="bubblewrap").start()

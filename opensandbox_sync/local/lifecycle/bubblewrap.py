@@ -168,7 +168,15 @@ class Bubblewrap:
         return Arguments(self.program, options)
 
     def _namespaces(self, network: bool) -> List[str]:
-        options = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent"]
+        # The daemon is the first process of its namespace: the kernel ends all others when it ends.
+        options = [
+            "--unshare-pid",
+            "--as-pid-1",
+            "--unshare-ipc",
+            "--unshare-uts",
+            "--unshare-cgroup-try",
+            "--die-with-parent",
+        ]
         options += ["--hostname", "localhost"]  # a name that resolves everywhere
         if not network:
             options.append("--unshare-net")

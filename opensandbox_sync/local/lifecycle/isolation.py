@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from ..child import boot_argv
 from .bubblewrap import Arguments, Bubblewrap
 from .interpreter import OURS
-from .limits import Limits
+from .limits import Limits, remove_abandoned
 from .mounts import VolumeStore
 
 
@@ -19,6 +19,7 @@ class Isolation:
 
     def __init__(self, root: Optional[str], base: Path, allowed_host_paths: Sequence[str]) -> None:
         self.bubblewrap = Bubblewrap(base, root)
+        remove_abandoned()
         self.volumes = VolumeStore(base / "volumes", allowed_host_paths)
 
 

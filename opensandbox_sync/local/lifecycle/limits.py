@@ -15,6 +15,8 @@ PROCESSES = 2048
 _LEAST_MEMORY = 192 << 20
 _PERIOD_MICROSECONDS = 100_000
 _REMOVE_SECONDS = 5.0
+_PREFIX = "opensandbox-"
+_YOUNG_SECONDS = 60.0
 _UNITS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5, "e": 6}
 # Its arguments: how many groups, their directories, the program. What joins before it forks takes all with it.
 _JOIN = 'n=$1; shift; while [ $n -gt 0 ]; do echo $$ >"$1/cgroup.procs" || exit 1; shift; n=$((n-1)); done; exec "$@"'
@@ -30,7 +32,7 @@ class Limits:
         self.notes: List[str] = []
         self.left_to_the_daemon: Dict[str, int] = {}
         self._groups: List[Path] = []
-        self._name = f"opensandbox-{sandbox_id}"
+        self._name = _PREFIX + sandbox_id
         self._parents = _parents()
         for name, value in sorted(resources.items()):
             if name == "memory":
@@ -102,6 +104,15 @@ class Limits:
                     self._groups.remove(group)
             if self._groups:
                 time.sleep(0.002)
+
+
+def remove_abandoned() -> None:
+    """Removes the groups of servers that were killed. One with a process in it cannot be removed."""
+    for parent in _parents().values():
+        for group in parent.directory.glob(f"{_PREFIX}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - group.stat().st_mtime > _YOUNG_SECONDS:  # a young one may wait for its first
+                    group.rmdir()
 
 
 class _Parent(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import time
@@ -24,15 +23,18 @@ class Family:
         self._daemon = daemon
         self._in_namespace = in_namespace
 
-    def tree(self) -> List[psutil.Process]:
+    def tree(self, *, recursive: bool = True) -> List[psutil.Process]:
         root = self._daemon()
         if root is None:
             return []
         try:
             daemon = psutil.Process(root)
-            return [process for process in [daemon, *daemon.children(recursive=True)] if _is_alive(process)]
+            return [process for process in [daemon, *daemon.children(recursive)] if _is_alive(process)]
         except psutil.Error:
             return []
+
+    def _first_two(self) -> List[psutil.Process]:
+        return self.tree(recursive=False)
 
     def everywhere(self) -> List[psutil.Process]:
         """The tree and the strays; it costs a look at every process of the machine."""
@@ -63,15 +65,11 @@ class Family:
     def end(self) -> None:
         """Kills until none is left. The tree is stopped first, so that nothing can fork away meanwhile.
 
-        From a PID namespace nothing can: it ends as a whole, with bwrap, and at once.
+        A PID namespace ends as a whole and at once, with its first process, which is bwrap's only child. bwrap
+        may be about to fork that: it is stopped first, too.
         """
-        root = self._daemon()
-        if self._in_namespace and root is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(root, signal.SIGKILL)
-        else:
-            for process in _stop_all(self.tree).values():
-                _signal(process, signal.SIGKILL)
+        for process in _stop_all(self._first_two if self._in_namespace else self.tree).values():
+            _signal(process, signal.SIGKILL)
         deadline = time.monotonic() + _GIVE_UP_SECONDS
         while time.monotonic() < deadline:
             # Not psutil's wait: it would take the daemon's exit code from whoever waits for it.
