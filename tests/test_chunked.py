@@ -7,8 +7,7 @@ import io
 from typing import List, Optional, Tuple
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from opensandbox_sync import ProtocolError
 from opensandbox_sync.chunked import Dechunker

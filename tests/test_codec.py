@@ -8,8 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any, Dict, List, Optional
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from opensandbox_sync import CommandStatus, NetworkPolicy, ProtocolError, SandboxError, SandboxInfo, Volume
 from opensandbox_sync.codec import SnakeCaseModel, decode, encode, format_datetime, parse_datetime, wire

@@ -8,8 +8,7 @@ from typing import Any, Dict, Iterable, List, Tuple
 
 import pytest
 import sseclient
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 
 from opensandbox_sync import Execution, ProtocolError, SandboxError, ServerEvent, iter_events, sse
 from opensandbox_sync.sse import EventDecoder, EventError
