@@ -395,7 +395,7 @@ def _add(commands: Any, name: str, call: Callable[[argparse.Namespace], int], ab
 
 
 def _add_serve(commands: Any) -> None:
-    serve = _add(commands, "serve", _serve, "serve the OpenSandbox API from this machine; it is not isolation")
+    serve = _add(commands, "serve", _serve, "serve the OpenSandbox API from this machine")
     serve.add_argument("--port", type=int, default=8080, help="default: 8080; 0 takes a free one")
     serve.add_argument(
         "--allow-host-path", metavar="DIR", action="append", default=[], help="where volumes may come from; repeatable"

@@ -154,7 +154,8 @@ class SandboxClient:
     def local(cls, **options: Any) -> SandboxClient:
         """Start the embedded server (extra ``local``) and return a client of it; ``close()`` stops both.
 
-        ``options`` are ``LocalServer``'s. It runs commands as you, on this machine: it is not isolation.
+        ``options`` are ``LocalServer``'s, such as ``isolation="bubblewrap"``: without bubblewrap it runs commands as
+        you, on this machine, and is not isolation.
         """
         from .local import LocalServer, LocalServerError
 

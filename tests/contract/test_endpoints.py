@@ -34,8 +34,8 @@ def free_port() -> int:
 @pytest.fixture(scope="module")
 def serving(make_sandbox: MakeSandbox) -> Iterator[Tuple[Sandbox, int]]:
     """A sandbox in which a web server starts, and its port."""
-    port = free_port()
     with make_sandbox() as sandbox:
+        port = free_port()  # now, or the sandbox's own daemon might take it
         sandbox.commands.start(["python3", "-c", SERVER, str(port)])
         sandbox.wait_for_port(port)
         yield sandbox, port

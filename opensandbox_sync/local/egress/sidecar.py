@@ -55,9 +55,7 @@ class Sidecar:
         if path == "/credential-vault/_active":
             return _text(403, "forbidden") if method == "GET" else _not_allowed("GET")
         resource = path.strip("/").split("/")
-        if resource[0] not in ("policy", "credential-vault") or (
-            resource[0] == "policy" and path != "/policy"
-        ):
+        if resource[0] not in ("policy", "credential-vault") or (resource[0] == "policy" and path != "/policy"):
             return _text(404, "404 page not found")
         if not hmac.compare_digest((token or "").encode("utf-8", "replace"), self.token.encode()):
             return _text(401, "unauthorized")

@@ -104,9 +104,7 @@ class Vault:
         if expected is not None and not (isinstance(expected, int) and not isinstance(expected, bool)):
             raise _type_error(expected, "expectedRevision", "int64")
         if expected is not None and expected != self._revision:
-            raise VaultConflictError(
-                f"expectedRevision {expected} does not match current revision {self._revision}"
-            )
+            raise VaultConflictError(f"expectedRevision {expected} does not match current revision {self._revision}")
         revision = self._revision + 1
         credentials = _mutated(
             "credential",

@@ -34,7 +34,7 @@ def capabilities() -> Response:
     return answer(
         {
             "available": False,
-            "message": "the embedded server runs commands on this machine and isolates nothing",
+            "message": "the embedded server has no isolated sessions",
             "setpriv_available": False,
             "userns_available": False,
             "commit_supported": False,
