@@ -1,4 +1,4 @@
-"""Processor and memory as they are on this machine: a sandbox has no share of its own to tell of, so its view is the host's."""
+"""Processor and memory as they are on this machine: a sandbox has no share of its own, so its view is the host's."""
 
 from __future__ import annotations
 
