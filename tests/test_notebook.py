@@ -119,6 +119,7 @@ def kernel(kernel_environment: Dict[str, str], image: str) -> Iterator[Kernel]:
         client.stop_channels()
         manager.shutdown_kernel()
         manager.cleanup_resources()
+        manager.context.destroy(linger=0)  # which it leaves to the collector, and that warns
 
 
 def test_output_arrives_before_the_cell_ends_and_errors_stand_apart(kernel: Kernel, client: SandboxClient) -> None:
@@ -243,9 +244,10 @@ def test_the_notebook_of_the_examples_runs_from_top_to_bottom() -> None:
 
     notebook = nbformat.read(str(NOTEBOOK), as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "it is kept without its outputs"
-    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute(
-        env={**os.environ, "PYTHONPATH": str(ROOT)}
-    )
+    runner = nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3")
+    manager = runner.create_kernel_manager()
+    runner.execute(env={**os.environ, "PYTHONPATH": str(ROOT)})
+    manager.context.destroy(linger=0)
     shown: Dict[str, List[Any]] = {
         cell.source.splitlines()[0]: cell.outputs for cell in notebook.cells if cell.cell_type == "code"
     }
