@@ -16,7 +16,7 @@ from opensandbox_sync.models import ImageSpec, SandboxInfo, SandboxStatus
 from opensandbox_sync.services.egress import EgressStatus
 from opensandbox_sync.services.file_wire import FileInfo, FileList
 
-from .conftest import until
+from .conftest import end_kernel_contexts, until
 
 pytest.importorskip("nbclient")
 pytest.importorskip("jupyter_client")
@@ -119,7 +119,7 @@ def kernel(kernel_environment: Dict[str, str], image: str) -> Iterator[Kernel]:
         client.stop_channels()
         manager.shutdown_kernel()
         manager.cleanup_resources()
-        manager.context.destroy(linger=0)  # which it leaves to the collector, and that warns
+        end_kernel_contexts()
 
 
 def test_output_arrives_before_the_cell_ends_and_errors_stand_apart(kernel: Kernel, client: SandboxClient) -> None:
@@ -244,10 +244,10 @@ def test_the_notebook_of_the_examples_runs_from_top_to_bottom() -> None:
 
     notebook = nbformat.read(str(NOTEBOOK), as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "it is kept without its outputs"
-    runner = nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3")
-    manager = runner.create_kernel_manager()
-    runner.execute(env={**os.environ, "PYTHONPATH": str(ROOT)})
-    manager.context.destroy(linger=0)
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute(
+        env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    end_kernel_contexts()
     shown: Dict[str, List[Any]] = {
         cell.source.splitlines()[0]: cell.outputs for cell in notebook.cells if cell.cell_type == "code"
     }
