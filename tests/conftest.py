@@ -9,7 +9,6 @@ only the embedded server promises.
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import time
 from typing import Any, Callable, ContextManager, Dict, Iterator, List
@@ -120,12 +119,3 @@ def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any
             return value
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
         time.sleep(0.01)
-
-
-def end_kernel_contexts() -> None:
-    """Close what jupyter_client leaves to the collector, which warns of it (Python 3.8) in whatever test it runs."""
-    import zmq
-
-    for item in gc.get_objects():
-        if issubclass(type(item), zmq.Context) and not item.closed:
-            item.destroy(linger=0)
