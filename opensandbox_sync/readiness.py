@@ -7,13 +7,9 @@ from typing import TYPE_CHECKING, Callable, Container, Optional, Tuple, TypeVar
 
 from .config import DEFAULT_HEALTH_CHECK_POLLING_INTERVAL_MILLIS
 from .errors import (
-    ApiError,
-    AuthenticationError,
-    ClosedError,
     ConnectError,
     NotFoundError,
     NotSupportedError,
-    PermissionDeniedError,
     SandboxError,
     SandboxFailedError,
     SandboxReadyTimeoutError,
@@ -84,8 +80,6 @@ def _probe(sandbox: Sandbox, deadline: float, health_check: Optional[Callable[[S
             return None if health_check(sandbox) else "health_check returned false"
         sandbox._ping(left)
         return None
-    except (AuthenticationError, PermissionDeniedError, ClosedError):
-        raise
     except NotFoundError as error:
         # Kubernetes publishes a pod's address some time after it made the pod.
         if error.code != "KUBERNETES::POD_IP_NOT_AVAILABLE":
@@ -95,8 +89,6 @@ def _probe(sandbox: Sandbox, deadline: float, health_check: Optional[Callable[[S
         if isinstance(error, ConnectError) and error.address == sandbox._client.config.authority:
             raise  # the server itself is missing; what is waited for is the sandbox
         return str(error)
-    except ApiError:
-        raise
 
 
 def raise_if_ended(sandbox: Sandbox, why: str) -> None:
