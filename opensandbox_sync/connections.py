@@ -83,13 +83,20 @@ class _LimitedReader(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         self._set_timeout()
+        limit = self._connection.limit
+        if limit.awaits_start and limit.linger:
+            buffer[:] = bytes(len(buffer))
         try:
             count: int = self.sock.recv_into(buffer)
         except KeyboardInterrupt:
-            if not self._connection.limit.lingers():
+            if not limit.lingers():
                 raise
-            self._set_timeout()
-            count = self.sock.recv_into(buffer)
+            # It may be raised behind a read that had brought something, and then nobody was told how much: that shows
+            # in the buffer, which was all NUL. No event stream's start ends in one.
+            count = len(bytes(buffer).rstrip(b"\0"))
+            if not count:
+                self._set_timeout()
+                count = self.sock.recv_into(buffer)
         self._connection.used_at = time.monotonic()
         self.ended = count == 0
         return count

@@ -31,6 +31,7 @@ import pytest
 
 import opensandbox_sync
 from opensandbox_sync import Sandbox, SandboxClient, SandboxError
+from opensandbox_sync.local import LocalServer, LocalServerError
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -214,6 +215,8 @@ def test_the_command_lines_of_a_page_run_and_print_what_it_says(
         lines = [line for line in block.code.splitlines() if not _INSTALLS.search(line)]
         script = "\n".join(line.replace(".venv/bin/", "") for line in lines)
         if _SERVES.search(script):
+            if "--isolation bubblewrap" in script:
+                skip_without_bubblewrap()
             check_server(block, script, environment, place)
         elif script.strip():
             argv = ["bash", "-euo", "pipefail", "-c", script]
@@ -221,6 +224,13 @@ def test_the_command_lines_of_a_page_run_and_print_what_it_says(
             where = f"{block.page}, line {block.line}"
             assert answer.returncode == 0, f"{where}: {answer.stdout.decode()}{answer.stderr.decode()}"
             check_output(block, answer.stdout.decode())
+
+
+def skip_without_bubblewrap() -> None:
+    try:
+        LocalServer(isolation="bubblewrap").start().stop()
+    except LocalServerError as error:
+        pytest.skip(str(error))
 
 
 def check_server(block: Block, script: str, environment: Dict[str, str], place: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -191,6 +192,27 @@ def test_ctrl_c_before_the_first_byte_waits_for_the_id_and_interrupts_it() -> No
             pressed.set()
             assert line(process) == "interrupted"
             assert finished(process).split() == ["caught", "1"]
+        assert [request.query for request in server.asked("DELETE", "/command")] == [{"id": COMMAND_ID}]
+
+
+def test_a_ctrl_c_that_comes_together_with_the_first_bytes_loses_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python raises it behind the read then, which has taken the bytes and told nobody."""
+    receive = socket.socket.recv_into
+    pressed: List[bool] = []
+
+    def interrupted(self: socket.socket, *arguments: Any) -> int:
+        count = receive(self, *arguments)
+        if threading.current_thread() is threading.main_thread() and pressed == [False]:
+            pressed[0] = True
+            raise KeyboardInterrupt
+        return count
+
+    with scripted({"POST /command": stream(init(), HANG)}) as (sandbox, server):
+        sandbox.is_healthy()  # the endpoint is known then
+        monkeypatch.setattr(socket.socket, "recv_into", interrupted)
+        pressed.append(False)
+        with promptly(), pytest.raises(KeyboardInterrupt):
+            sandbox.commands.run("x")
         assert [request.query for request in server.asked("DELETE", "/command")] == [{"id": COMMAND_ID}]
 
 
