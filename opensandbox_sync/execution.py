@@ -39,7 +39,18 @@ from .errors import (
     TransportError,
     api_error_class,
 )
-from .sse import EventDecoder, EventError, RawEvent, ServerEvent, error_of, number_of, text_of
+from .sse import (
+    Decoded,
+    EventDecoder,
+    EventError,
+    OutputRun,
+    RawEvent,
+    ServerEvent,
+    each_event,
+    error_of,
+    number_of,
+    text_of,
+)
 
 if TYPE_CHECKING:
     from .transport import Body, Plane, Transport
@@ -119,11 +130,9 @@ class MessageLog(Sequence):  # type: ignore[type-arg]
             for text, moment in zip(texts, times):
                 self._append_limited(text, moment)
             return
-        joined = "".join(texts)  # TypeError for what is no text, before anything is changed
-        sizes, moments = array("Q", map(len, texts)), array("q", times)
-        self._fresh.append(joined)
-        self._sizes += sizes
-        self._times += moments
+        self._fresh.append("".join(texts))
+        self._sizes.extend(map(len, texts))
+        self._times.extend(times)
         self._ends = None
         if len(self._fresh) > 1024:
             self._join_fresh()
@@ -401,42 +410,31 @@ class Fold:
         """Whether a terminal event came; nothing takes the result away after that."""
         return self.execution.error is not None or self.execution.complete is not None
 
-    def feed(self, events: List[RawEvent]) -> None:
+    def feed(self, decoded: List[Decoded]) -> None:
         """Take decoded events, in order."""
-        if events:
+        if decoded:
             self.saw_event = True
-        logs = self.execution.logs
-        kinds = [event.get("type") for event in events]
-        at, count = 0, len(events)
-        while at < count:
-            kind = kinds[at]
-            if kind != "stdout" and kind != "stderr":
-                self._take(kind, events[at])
-                at += 1
+        for item in decoded:
+            if isinstance(item, OutputRun):
+                self._output(item.type, item.texts, item.times)
                 continue
-            # Output comes in long runs of one type; each is taken in one go.
-            end = count if kinds.count(kind) == count else at + 1
-            while end < count and kinds[end] == kind:
-                end += 1
-            if self._capture:
-                self._output(logs.stdout if kind == "stdout" else logs.stderr, events[at:end])
-            at = end
+            kind = item.get("type")
+            if kind != "stdout" and kind != "stderr":
+                self._take(kind, item)
+            else:
+                moment = number_of(item, "timestamp")
+                self._output(kind, [text_of(item, "text")], [_NO_TIME if moment is None else moment])
 
-    def _output(self, log: MessageLog, events: List[RawEvent]) -> None:
-        try:
-            texts: List[str] = [event["text"] for event in events]
-            times: List[int] = [event["timestamp"] for event in events]
-            log.extend(texts, times)
-        except (KeyError, TypeError, OverflowError):
-            # Something is absent, null or absurd: look at each, and say which.
-            texts = []
-            for event in events:
-                texts.append(text_of(event, "text"))
-                log.append(texts[-1], number_of(event, "timestamp"))
-        if not self.execution.keeps_line_ends:
-            self.execution.keeps_line_ends = any(text[-1:] in ("\n", "\r") and len(text) > 1 for text in texts)
+    def _output(self, kind: str, texts: List[str], times: List[int]) -> None:
+        if not self._capture:
+            return
+        logs, execution = self.execution.logs, self.execution
+        log = logs.stdout if kind == "stdout" else logs.stderr
+        log.extend(texts, times)
+        if not execution.keeps_line_ends:
+            execution.keeps_line_ends = any(text[-1:] in ("\n", "\r") and len(text) > 1 for text in texts)
         if log.dropped:
-            self.execution.truncated = True
+            execution.truncated = True
 
     def _take(self, kind: Any, raw: RawEvent) -> None:
         execution = self.execution
@@ -630,7 +628,8 @@ class ExecutionStream:
         self._run = run
         self._idle = idle
         self._decoder = EventDecoder()
-        self._ready: Deque[RawEvent] = deque()
+        self._ready: Deque[Decoded] = deque()  # read, and not yet iterated over
+        self._events: Iterator[ServerEvent] = iter(())  # the first of them, one by one
         self._failure: Optional[SandboxError] = None  # what came behind events that are still to be seen
         self._over = False
 
@@ -643,12 +642,15 @@ class ExecutionStream:
         return self
 
     def __next__(self) -> ServerEvent:
-        while not self._ready:
-            batch = self.next_batch()
-            if batch is None:
-                raise StopIteration
-            self._ready.extend(batch)
-        return ServerEvent.from_raw(self._ready.popleft())
+        while True:
+            for event in self._events:
+                return event
+            while not self._ready:
+                batch = self.next_batch()
+                if batch is None:
+                    raise StopIteration
+                self._ready.extend(batch)
+            self._events = map(ServerEvent.from_raw, each_event([self._ready.popleft()]))
 
     def lines(self) -> Iterator[str]:
         """Yield the text of both streams, line by line as it comes, without line ends."""
@@ -696,8 +698,8 @@ class ExecutionStream:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def read_all(self, watch: Optional[Callable[[List[RawEvent]], None]] = None) -> Execution:
-        """Read to the end; ``watch`` sees all raw events. What it raises stops the remote run and leaves as it is."""
+    def read_all(self, watch: Optional[Callable[[List[Decoded]], None]] = None) -> Execution:
+        """Read to the end; ``watch`` sees all events. What it raises stops the remote run and leaves as it is."""
         while True:
             batch = self.next_batch()
             if batch is None:
@@ -710,7 +712,7 @@ class ExecutionStream:
                     self.close()
                     raise
 
-    def next_batch(self) -> Optional[List[RawEvent]]:
+    def next_batch(self) -> Optional[List[Decoded]]:
         """The events that came together; None when the run is over."""
         if self._over:
             return None
@@ -737,7 +739,7 @@ class ExecutionStream:
             self.close()
             raise
 
-    def _read_batch(self) -> Optional[List[RawEvent]]:
+    def _read_batch(self) -> Optional[List[Decoded]]:
         fold, decoder = self._run.fold, self._decoder
         if self._failure is not None:
             raise self._failure
@@ -761,7 +763,7 @@ class ExecutionStream:
             self._take_tail(events)
         return events if block or events else self._end()
 
-    def _take_tail(self, events: List[RawEvent]) -> None:
+    def _take_tail(self, events: List[Decoded]) -> None:
         """The result is in. What has already arrived is taken; nothing is waited for, and nothing can go wrong any
         more.
         """
@@ -772,7 +774,7 @@ class ExecutionStream:
         except SandboxError:
             pass
 
-    def _end(self) -> Optional[List[RawEvent]]:
+    def _end(self) -> Optional[List[Decoded]]:
         self._over = True
         self._body.close()
         self._run.fold.settle()

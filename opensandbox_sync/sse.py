@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from json import JSONDecodeError, JSONDecoder
-from typing import Any, Dict, Iterable, Iterator, List, Optional
+from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Union
 
 from .errors import ProtocolError
 
@@ -23,7 +23,29 @@ MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 RawEvent = Dict[str, Any]
 
+
+class OutputRun(NamedTuple):
+    """Output events of one type that came one behind the other. An object for each would cost more than all the rest
+    of the way from the socket.
+    """
+
+    type: str
+    texts: List[str]
+    times: List[int]  # Unix milliseconds
+
+
+Decoded = Union[RawEvent, OutputRun]
+
 _LONG = 8192
+
+# An output event just as the daemon writes it. What stands for its text may be no JSON: EventDecoder._runs sees to it.
+_OUTPUT = re.compile(
+    r'\{"type":"(stdout|stderr)","text":"([^"]*(?:\\"[^"]*)*)","timestamp":(0|[1-9][0-9]{0,17})\}\n\n?'
+)
+#: A character that no text needs and JSON does not escape.
+_BETWEEN = "\x7f"
+#: An escape that may be half of a pair, or alone.
+_surrogate = re.compile(r"\\u[dD]").search
 
 # Terminal escapes: CSI (colours, cursor), OSC (titles, links), and the short ones.
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
@@ -146,14 +168,25 @@ def iter_events(chunks: Iterable[bytes]) -> Iterator[ServerEvent]:
     """
     decoder = EventDecoder()
     for chunk in chunks:
-        yield from map(ServerEvent.from_raw, decoder.feed(chunk))
+        yield from map(ServerEvent.from_raw, each_event(decoder.feed(chunk)))
         decoder.raise_for_rest()
-    yield from map(ServerEvent.from_raw, decoder.finish())
+    yield from map(ServerEvent.from_raw, each_event(decoder.finish()))
     decoder.raise_for_rest()
 
 
+def each_event(decoded: Iterable[Decoded]) -> Iterator[RawEvent]:
+    """The events one by one, also those of a run."""
+    for item in decoded:
+        if isinstance(item, OutputRun):
+            for text, moment in zip(item.texts, item.times):
+                yield {"type": item.type, "text": text, "timestamp": moment}
+        else:
+            yield item
+
+
 class EventDecoder:
-    """Feed it bytes, take JSON objects; time and memory are linear in the bytes, however they are cut.
+    """Feed it bytes, take JSON objects and runs of output; time and memory are linear in the bytes, however they are
+    cut.
 
     ``feed`` and ``finish`` return the events before a malformed frame; ``raise_for_rest`` then raises for it. So
     nothing that arrived is lost to what came after it.
@@ -171,7 +204,7 @@ class EventDecoder:
         #: Whether ``finish`` found a frame that begins as frames do and is not whole: the bytes end too early.
         self.cut = False
 
-    def feed(self, chunk: bytes) -> List[RawEvent]:
+    def feed(self, chunk: bytes) -> List[Decoded]:
         """The events that ``chunk`` completes."""
         if self._error is not None:
             return []
@@ -193,7 +226,7 @@ class EventDecoder:
         self._keep(chunk[end:])
         return self._read(block)
 
-    def finish(self) -> List[RawEvent]:
+    def finish(self) -> List[Decoded]:
         """The event that the end of the stream completes: a last frame may lack its terminator."""
         if self._error is not None:
             return []
@@ -225,22 +258,68 @@ class EventDecoder:
                 self._error = _too_long()
                 self._rest = []
 
-    def _read(self, block: bytes) -> List[RawEvent]:
+    def _read(self, block: bytes) -> List[Decoded]:
         """Decode whole lines. One pass decodes the UTF-8 of all of them: no character spans a line end."""
         text = block.decode("utf-8", "replace")
-        oversized = len(block) > MAX_FRAME_BYTES
-        lone_surrogates = "\\ud" in text or "\\uD" in text
-        events: List[RawEvent] = []
-        add, data, plain, careful = events.append, self._data, _plain, _careful
-        event: Any
-        if len(text) > _LONG and not (data or self._name or oversized or lone_surrogates):
+        if self._data or self._name or len(block) > MAX_FRAME_BYTES:
+            return self._read_lines(text)
+        if len(text) > _LONG and text.find("\n") >= len(text) - 2:
             # A long event mostly comes alone. It is read where it stands: taken out as a line, it would be copied.
             try:
-                event, end = careful(text, 0)
+                event, end = _careful(text, 0)
+                if text[end:] in ("\n", "\n\n") and type(event) is dict and (_is_ascii(event) or not _surrogate(text)):
+                    return [event]
             except (ValueError, RecursionError, StopIteration, ProtocolError):
-                end = 0
-            if end and text[end:] in ("\n", "\n\n") and text.find("\n") == end and type(event) is dict:
-                return [event]
+                pass
+            return self._read_lines(text)
+        runs = self._runs(text)
+        return self._read_lines(text) if runs is None else runs
+
+    def _runs(self, text: str) -> Optional[List[Decoded]]:
+        """Decode whole lines most of which are output events, many in one pass; None where they want a closer look.
+
+        That cannot change what an event is or where it ends. The pattern leaves gaps: what is between the events that
+        it found, and a gap that is empty, or made of whole lines which are JSON, shows that each began and ended where
+        a line does. What it took for their texts is read in one go by the JSON decoder, as one string: it finds the
+        string's end too early where a quote is not escaped, and an error where one text ends inside of an escape.
+        """
+        parts = _OUTPUT.split(text)
+        gaps, kinds, texts = parts[::4], parts[1::4], parts[2::4]
+        if not kinds:
+            return None
+        one_run = not any(gaps) and kinds.count(kinds[0]) == len(kinds)
+        if not one_run and not all(map(_is_whole_lines, gaps)):
+            return None
+        joined = _BETWEEN.join(texts) + '"'
+        try:
+            decoded, end = _scan_string(joined, 0)
+            if not decoded.isascii():
+                decoded.encode("utf-8")  # UnicodeEncodeError, a ValueError, for half of an escaped pair
+        except ValueError:
+            return None
+        texts, times = decoded.split(_BETWEEN), list(map(int, parts[3::4]))
+        if end != len(joined) or len(texts) != len(times):
+            return None
+        if one_run:
+            return [OutputRun(kinds[0], texts, times)]
+        events = self._read_lines(gaps[0])
+        start = 0
+        for at in range(1, len(kinds) + 1):
+            if self._error is not None:
+                break
+            if gaps[at] or at == len(kinds) or kinds[at] != kinds[start]:
+                events.append(OutputRun(kinds[start], texts[start:at], times[start:at]))
+                events += self._read_lines(gaps[at])
+                start = at
+        return events
+
+    def _read_lines(self, text: str) -> List[Decoded]:
+        """Decode whole lines, one by one."""
+        events: List[Decoded] = []
+        surrogates = _surrogate(text) is not None
+        add, data, plain, careful = events.append, self._data, _plain, _careful
+        oversized = len(text) > MAX_FRAME_BYTES // 4  # no character has more than four bytes
+        event: Any
         lines = text.split("\n")
         lines.pop()  # what stands behind the last line end is no line, least of all a blank one that ends an event
         try:
@@ -265,7 +344,7 @@ class EventDecoder:
                 else:
                     self._name = ""
                     continue
-                add(_without_lone_surrogates(event) if lone_surrogates else event)
+                add(_without_lone_surrogates(event) if surrogates else event)
         except ProtocolError as error:
             self._error = error
         except RecursionError:
@@ -303,6 +382,17 @@ class EventDecoder:
         return None
 
 
+def _is_ascii(event: RawEvent) -> bool:
+    """Whether all that it holds are ASCII texts and numbers; cheaper than a search where one of the texts is long."""
+    values = event.values()
+    return "".join(event).isascii() and all(v.isascii() if type(v) is str else type(v) is int for v in values)
+
+
+def _is_whole_lines(gap: str) -> bool:
+    """Whether this is nothing, or lines each of which is blank or JSON; it stands where a line begins."""
+    return gap[-1:] in "\n" and all(line[:1] in "{" for line in gap.split("\n"))
+
+
 def _whole_number(digits: str) -> int:
     if len(digits) > _MAX_NUMBER_DIGITS:
         raise ProtocolError(f"an event holds a number of {len(digits)} digits")
@@ -325,6 +415,7 @@ _decoder: Any = JSONDecoder(parse_float=_finite, parse_int=_whole_number, parse_
 _careful = _decoder.scan_once
 _decoder = JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
 _plain = _decoder.scan_once
+_scan_string = _decoder.parse_string
 
 
 def _parse(text: str) -> RawEvent:

@@ -441,6 +441,57 @@ def test_what_is_written_is_what_is_read(objects: List[Raw], end: bytes) -> None
     assert raws(bare) == objects
 
 
+# -- many events in one pass -------------------------------------------------------------------------------------------
+
+# What stands between the quotes of a text on the wire, and what only looks like it.
+_pieces = ["a", "世", "\\n", '\\"', "\\\\", "\\/", "\\u007f", "\\u0000", "\\ud83d\\ude00", "\\ud800"]
+_pieces += ["\x7f", ", ", "\u2028"]
+_traps = ['"', '\\\\"b', "\\", "\\u12", "\x01", "\n", '","timestamp":1}\n\n', '{"type":"stdout","text":"']
+_texts = st.lists(st.sampled_from([*_pieces * 3, *_traps]), max_size=6).map("".join)
+_times = st.sampled_from(["0", "1795377424075", "9" * 18, "9" * 19, "007", "-1", "1.0", "1e3", "null", '"1"'])
+_ends = st.sampled_from(["\n\n"] * 6 + ["\n", "\n\n\n", "", " \n\n", ',"more":1}\n\n', "\r\n\r\n"])
+_frames = st.one_of(
+    st.builds(
+        '{before}{{"type":"{type}","text":"{text}","timestamp":{time}}}{end}'.format,
+        before=st.sampled_from([""] * 8 + ["data: ", " ", "x", "\n"]),
+        type=st.sampled_from(["stdout", "stdout", "stderr", "stdxyz", "ping"]),
+        text=_texts,
+        time=_times,
+        end=_ends,
+    ),
+    st.just('{"type":"stdout","text":"plain\\n","timestamp":1795377424075}\n\n'),
+    st.sampled_from(['{"type":"ping"}\n\n', "event: stdout\n", ": note\n", "data: {}\n\n", "nonsense\n\n", "\n"]),
+)
+
+
+@given(st.lists(_frames, max_size=8).map("".join), st.lists(st.integers(0, 10_000), max_size=4))
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_events_that_are_decoded_many_at_a_time_are_the_ones_decoded_line_by_line(text: str, places: List[int]) -> None:
+    chunks = cut_at(text.encode("utf-8"), places)
+    at_once = until_it_fails(chunks)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(EventDecoder, "_runs", lambda self, text: None)
+        assert at_once == until_it_fails(chunks)
+
+
+def test_output_as_the_daemon_writes_it_is_decoded_in_runs() -> None:
+    frame = '{"type":"%s","text":"%s","timestamp":%d}\n\n'
+    text = "".join(
+        [
+            '{"type":"init","text":"id"}\n\n',
+            *(frame % ("stdout", f'line {number} \\"quoted\\" \\u003c\\n', number) for number in range(3)),
+            frame % ("stderr", "", 3),
+            '{"type":"execution_complete"}\n\n',
+        ]
+    )
+    assert EventDecoder().feed(text.encode()) == [
+        {"type": "init", "text": "id"},
+        sse.OutputRun("stdout", [f'line {number} "quoted" <\n' for number in range(3)], [0, 1, 2]),
+        sse.OutputRun("stderr", [""], [3]),
+        {"type": "execution_complete"},
+    ]
+
+
 def test_an_event_made_by_hand_has_the_json_of_its_fields() -> None:
     event = ServerEvent("error", timestamp=5, error=EventError("CommandExecError", "3", ["exit status 3"]))
     assert ServerEvent.from_raw(event.to_raw()) == event

@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..execution import INTERRUPT_SECONDS, Execution, ExecutionResult, ExecutionStream, Fold, Run, open_stream
 from ..models import check_text_map, is_text, require_text
-from ..sse import RawEvent, ServerEvent, text_of
+from ..sse import Decoded, OutputRun, ServerEvent, each_event, text_of
 
 if TYPE_CHECKING:
     from ..sandbox import Sandbox
@@ -422,25 +422,31 @@ def checked_max_output(value: Optional[int]) -> Optional[int]:
 
 def watcher(
     on_stdout: OnText, on_stderr: OnText, on_result: OnResult, on_event: OnEvent
-) -> Optional[Callable[[List[RawEvent]], None]]:
-    """One function that tells raw events to the callbacks; None where there are none."""
+) -> Optional[Callable[[List[Decoded]], None]]:
+    """One function that tells decoded events to the callbacks; None where there are none."""
     check_callables(on_stdout=on_stdout, on_stderr=on_stderr, on_result=on_result, on_event=on_event)
     if on_stdout is None and on_stderr is None and on_result is None and on_event is None:
         return None
+    on_text = {"stdout": on_stdout, "stderr": on_stderr}
 
-    def watch(events: List[RawEvent]) -> None:
-        for raw in events:
-            kind = raw.get("type")
-            if kind == "stdout":
-                if on_stdout is not None:
-                    on_stdout(text_of(raw, "text"))
-            elif kind == "stderr":
-                if on_stderr is not None:
-                    on_stderr(text_of(raw, "text"))
-            elif kind == "result" and on_result is not None:
-                on_result(ExecutionResult.from_raw(raw))
-            if on_event is not None:
-                on_event(ServerEvent.from_raw(raw))
+    def watch(decoded: List[Decoded]) -> None:
+        for item in decoded:
+            if isinstance(item, OutputRun) and on_event is None:
+                tell = on_text[item.type]
+                if tell is not None:
+                    for text in item.texts:
+                        tell(text)
+                continue
+            for raw in each_event([item]):
+                kind = raw.get("type")
+                if kind == "stdout" or kind == "stderr":
+                    tell = on_text[kind]
+                    if tell is not None:
+                        tell(text_of(raw, "text"))
+                elif kind == "result" and on_result is not None:
+                    on_result(ExecutionResult.from_raw(raw))
+                if on_event is not None:
+                    on_event(ServerEvent.from_raw(raw))
 
     return watch
 

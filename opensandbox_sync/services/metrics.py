@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Deque, Iterator, Optional
 from ..client import decode_answer
 from ..codec import SnakeCaseModel, decode
 from ..errors import ClosedError, ProtocolError, SandboxError, ServerError, StreamInterruptedError, TransportError
-from ..sse import EventDecoder, RawEvent
+from ..sse import EventDecoder, RawEvent, each_event
 
 if TYPE_CHECKING:
     from ..sandbox import Sandbox
@@ -115,7 +115,7 @@ class MetricsWatch:
         events = self._decoder.feed(block)
         if not events:
             self._decoder.raise_for_rest()
-        return deque(events)
+        return deque(each_event(events))
 
     def _metrics(self, event: RawEvent) -> Metrics:
         problem: Optional[Any] = event.get("error")
