@@ -183,6 +183,13 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
         super().connect()
         self.opened = self.sock
 
+    def _new_conn(self) -> Any:
+        sock = super()._new_conn()
+        if self.closed.is_set():  # nobody could wake this while it connected; a handshake would take its time, too
+            sock.close()
+            raise OSError("the client was closed")
+        return sock
+
     def request(self, *args: Any, **kwargs: Any) -> Any:
         self._take_limit()
         return super().request(*args, **kwargs)
@@ -219,7 +226,7 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
         super().send(data)
 
     def _begin_to_send(self) -> None:
-        if self.closed.is_set():  # it may have been while this connected, and then nobody could wake it
+        if self.closed.is_set():
             raise OSError("the client was closed")
         # urllib3 would let it have the time that connecting may take.
         self.sock.settimeout(self.limit.wait())

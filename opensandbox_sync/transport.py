@@ -810,13 +810,13 @@ def _content(response: requests.Response) -> bytes:
         raise ProtocolError(f"the server promises {promised} bytes, more than there can be")
     answer = connections.limited_answer(raw)
     encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
-    if answer is None or answer.chunked or not answer.length or encoded:
-        return raw.read(decode_content=True)
     try:
+        if answer is None or answer.chunked or not answer.length or encoded:
+            return raw.read(decode_content=True)
         content: bytes = answer.fp.read(answer.length)
     except MemoryError:
         raw.close()
-        raise ProtocolError(f"the server promises {promised} bytes, more than fit into the memory") from None
+        raise ProtocolError(f"the server promises {promised} bytes, more than the memory has room for") from None
     if len(content) < answer.length:
         raw.close()
         raise ConnectionError(f"the body ended {answer.length - len(content)} bytes short")

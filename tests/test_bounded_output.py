@@ -59,6 +59,12 @@ def test_max_output_that_is_not_reached_changes_nothing(limit: int) -> None:
     assert (execution.truncated, execution.logs.stdout.dropped) == (False, 0)
 
 
+@pytest.mark.parametrize("limit", [4, 5, 6, 100])
+def test_max_output_takes_no_text_apart_that_fits(limit: int) -> None:
+    execution = run([stdout("abcd"), complete()], max_output=limit)
+    assert (execution.stdout, len(execution.logs.stdout)) == ("abcd", 1)
+
+
 def test_max_output_holds_for_each_stream() -> None:
     execution = run([*LINES, frame("stderr", text="small", timestamp=1), complete()], max_output=10)
     assert (execution.stderr, execution.logs.stderr.dropped, execution.logs.stdout.dropped) == ("small", 0, 3990)

@@ -11,8 +11,13 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 import requests
+import responses
+import urllib3
 
 from opensandbox_sync import (
+    ApiError,
+    BadRequestError,
+    ClosedError,
     ConnectError,
     NotFoundError,
     ProtocolError,
@@ -278,3 +283,160 @@ def test_a_stream_that_was_only_partly_read_gives_its_connection_up() -> None:
     answer = stream(init(), *(stdout(str(n)) for n in range(50)), HANG)
     with scripted({"POST /command": answer}) as (sandbox, _), promptly(), sandbox.commands.stream("x") as events:
         assert next(events).type == "init"
+
+
+# -- what is provably unsent, and what only looks so -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["command", "create"])
+def test_a_post_that_died_behind_a_proxy_is_sent_once(call: str) -> None:
+    """requests calls a connection that broke after the request a ``ProxyError`` there."""
+    with serving({"POST /command": [RESET], "POST /v1/sandboxes": [RESET]}) as server, requests.Session() as session:
+        session.proxies = {"http": f"http://{server.address}"}
+        with SandboxClient(domain="box.example.com", api_key=API_KEY, session=session, retry=QUICK) as client:
+            sandbox = client.connect(SANDBOX_ID, wait_ready=False)
+            with promptly(), pytest.raises(TransportError):
+                sandbox.commands.run("x") if call == "command" else client.create("image")
+        assert len([r for r in server.requests if r.method == "POST"]) == 1
+
+
+@pytest.mark.parametrize("cause", [requests.ConnectionError("broke"), requests.exceptions.ChunkedEncodingError("cut")])
+def test_a_post_that_a_mock_breaks_is_not_sent_again(cause: Exception) -> None:
+    with responses.RequestsMock() as mock, SandboxClient(domain="box.example.com", retry=QUICK) as client:
+        mock.post("http://box.example.com/v1/sandboxes", body=cause)
+        with pytest.raises(TransportError, match="may have been created"):
+            client.create("image")
+        assert len(mock.calls) == 1
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_call_that_still_connects_when_the_client_is_closed_sends_nothing(
+    monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    connects, closed, ends = threading.Event(), threading.Event(), []
+    connect = urllib3.util.connection.create_connection
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        connects.set()
+        assert closed.wait(20)
+        return connect(*arguments, **options)
+
+    monkeypatch.setattr(urllib3.util.connection, "create_connection", slow)
+    with serving({}) as server:
+        client = SandboxClient(domain=f"{scheme}://{server.address}", timeout=5)
+
+        def work() -> None:
+            try:
+                client.create("image")
+            except SandboxError as error:
+                ends.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert connects.wait(20)
+        client.close()
+        closed.set()
+        with promptly():
+            thread.join(20)
+        assert [type(error) for error in ends] == [ClosedError]
+        assert not server.requests
+
+
+# -- a delete whose answer was lost ------------------------------------------------------------------------------------
+
+DELETES: Dict[str, Any] = {
+    "snapshot": lambda sandbox: sandbox._client.snapshots.delete("s"),
+    "session": lambda sandbox: sandbox.sessions.delete("s"),
+    "sandbox": lambda sandbox: sandbox.kill(),
+}
+
+
+@pytest.mark.parametrize("what", DELETES)
+def test_a_delete_whose_answer_was_lost_is_done_when_nothing_is_there_any_more(wire: Dict[str, Any], what: str) -> None:
+    paths = {"snapshot": "/v1/snapshots/s", "session": "/session/s", "sandbox": INFO}
+    gone = refusal(404, "NOT_FOUND", "no such thing")
+    with scripted({f"DELETE {paths[what]}": in_turn([b""], gone)}, retry=QUICK, **wire) as (sandbox, server):
+        DELETES[what](sandbox)
+        assert len(server.asked("DELETE", paths[what])) == 2
+
+
+@pytest.mark.parametrize("before", [refusal(429, "BUSY", "wait"), None], ids=["refused before", "at once"])
+def test_a_delete_of_nothing_is_not_found(wire: Dict[str, Any], before: Any) -> None:
+    gone = refusal(404, "NOT_FOUND", "no such thing")
+    answers = [before, gone] if before else [gone]
+    with scripted({"DELETE /v1/snapshots/s": in_turn(*answers)}, retry=QUICK, **wire) as (sandbox, _):
+        with pytest.raises(NotFoundError):
+            sandbox._client.snapshots.delete("s")
+
+
+# -- a refusal's body --------------------------------------------------------------------------------------------------
+
+REFUSAL = b'{"code":"NO","message":"because"}'
+SHORT: Dict[str, List[Any]] = {
+    "cut": [b"HTTP/1.1 400 Bad\r\nContent-Length: 500\r\n\r\n" + REFUSAL, b""],
+    "reset": [b"HTTP/1.1 400 Bad\r\nContent-Length: 500\r\n\r\n" + REFUSAL, RESET],
+    "endless": [b"HTTP/1.1 400 Bad\r\nContent-Length: 99999999999\r\n\r\n" + b" " * 200_000, HANG],
+    "cut chunks": [b"HTTP/1.1 400 Bad\r\nTransfer-Encoding: chunked\r\n\r\n" + b"21\r\n" + REFUSAL, b""],
+}
+
+
+@pytest.mark.parametrize("body", SHORT)
+def test_a_refusal_is_one_also_where_its_body_does_not_come_whole(wire: Dict[str, Any], body: str) -> None:
+    table = {"POST /command": SHORT[body], f"GET {INFO}": SHORT[body]}
+    with scripted(table, retry=QUICK, **wire) as (sandbox, server):
+        for call in (sandbox.info, lambda: sandbox.commands.run("x")):
+            with promptly(), pytest.raises(BadRequestError) as caught:
+                call()
+            assert len(caught.value.body) <= 64 * 1024
+        assert len(server.asked("POST", "/command")) == 1
+
+
+@pytest.mark.parametrize("length", [50 * 10**9, 2**58, 2**62])
+def test_a_length_that_no_memory_has_is_an_error_of_ours(wire: Dict[str, Any], length: int) -> None:
+    answer = [b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n{}" % length, b""]
+    with scripted({f"GET {INFO}": answer}, retry=RetryPolicy(max_retries=0), **wire) as (sandbox, _):
+        with promptly(), pytest.raises(SandboxError):
+            sandbox.info()
+
+
+@pytest.mark.parametrize("location", ["http://[", "http://[::1", "\\", "http://user:s3cret@[::1"])
+def test_a_redirect_to_no_address_is_an_error_of_ours(wire: Dict[str, Any], location: str) -> None:
+    answer = whole(302, b"", {"Location": location})
+    with scripted({f"GET {INFO}": answer}, **wire) as (sandbox, _):
+        # requests fails at it too, before we see the answer.
+        with pytest.raises(SandboxError if wire else ApiError) as caught:
+            sandbox.info()
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("detail", [[{"loc": 5, "msg": "odd"}], [{"loc": None}], ["text"], [[1]], [{"loc": ["a", 1]}]])
+def test_a_refusal_of_an_odd_shape_is_an_error_of_ours(detail: Any) -> None:
+    with scripted({f"GET {INFO}": whole(422, {"detail": detail})}) as (sandbox, _), pytest.raises(BadRequestError):
+        sandbox.info()
+
+
+# -- hooks -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_hook_that_fails_behind_an_answer_hides_nothing_and_loses_nothing(
+    wire: Dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    def hook(record: Any) -> None:
+        raise ZeroDivisionError
+
+    caplog.set_level("DEBUG", "opensandbox_sync")
+    table = {"POST /command": stream(init(), complete())}
+    with scripted(table, on_response=hook, **wire) as (sandbox, _):
+        assert sandbox.commands.run("x").exit_code == 0
+    assert "on_response raised" in caplog.text and "ZeroDivisionError" in caplog.text
+
+
+def test_a_hook_that_fails_before_a_request_stops_it() -> None:
+    def hook(record: Any) -> None:
+        if record.method == "POST":
+            raise ZeroDivisionError
+
+    with scripted({}, on_request=hook) as (sandbox, server):
+        with pytest.raises(ZeroDivisionError):
+            sandbox.commands.run("x")
+        assert not server.asked("POST", "/command")

@@ -6,6 +6,7 @@ Each case is read in both ways that the transport has: over its own connections,
 # ruff: noqa: SIM117 (a server, then what is tested: nested, they read in that order)
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List
 
@@ -14,6 +15,7 @@ import requests
 
 from opensandbox_sync import (
     ApiError,
+    ClosedError,
     CommandTimeoutError,
     ConflictError,
     Execution,
@@ -393,3 +395,150 @@ def test_twenty_thousand_events_and_a_large_one_are_read_in_linear_time(wire: Di
     with scripted({"POST /command": answer}, **wire) as (sandbox, _), promptly(30):
         execution = sandbox.commands.run("x")
     assert execution.stdout == "\n".join([*map(str, range(20_000)), "y" * 4 * 2**20])
+
+
+# -- a result is final, and a late error is one, however the bytes are cut ---------------------------------------------
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["in one chunk", "in chunks of their own"])
+def test_a_late_error_object_is_raised_whatever_follows_it(wire: Dict[str, Any], together: bool) -> None:
+    events = [init(), stdout("some"), LATE_OBJECT + b"\n\n", stdout("more"), complete()]
+    answer = stream(b"".join(events)) if together else stream(*events)
+    with scripted({"POST /command": answer}, **wire) as (sandbox, _), pytest.raises(ServerError) as caught:
+        sandbox.commands.run("x")
+    assert caught.value.execution is not None
+    assert (caught.value.execution.stdout, caught.value.execution.exit_code) == ("some", None)
+
+
+BEHIND = {
+    "another end": failed("3"),
+    "an odd ping": frame("ping", timestamp="x"),
+    "an output that is no text": frame("stdout", text=5),
+    "no event": b"nonsense\n\n",
+    "a late error object": LATE_OBJECT + b"\n\n",
+}
+
+
+@pytest.mark.parametrize("behind", BEHIND)
+@pytest.mark.parametrize("watched", [True, False], ids=["watched", "not watched"])
+def test_nothing_behind_the_terminal_event_changes_the_result(wire: Dict[str, Any], behind: str, watched: bool) -> None:
+    seen: List[ServerEvent] = []
+    answer = stream(init() + stdout("out") + complete() + BEHIND[behind])
+    with scripted({"POST /command": answer}, **wire) as (sandbox, _):
+        execution = sandbox.commands.run("x", on_event=seen.append if watched else None)
+    assert (execution.exit_code, execution.ok, execution.stdout) == (0, True, "out")
+    assert [event.type for event in seen][:3] == (["init", "stdout", "execution_complete"] if watched else [])
+
+
+def test_codes_result_stands_when_its_stream_breaks_behind_it(wire: Dict[str, Any]) -> None:
+    answer = [STREAM_HEAD, chunk(init() + stdout("42") + complete()), b"no size\r\n", b""]
+    with scripted({"POST /code": answer}, **wire) as (sandbox, _):
+        assert sandbox.code.run("6 * 7").ok
+
+
+@pytest.fixture
+def skip_ahead(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Lets the monotonic clock jump, so that nothing has to wait for a deadline."""
+    real, ahead = time.monotonic, [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: real() + ahead[0])
+
+    def skip(seconds: float) -> None:
+        ahead[0] += seconds
+
+    return skip
+
+
+def test_a_result_that_came_in_time_stands_however_slow_its_reader_is(skip_ahead: Callable[[float], None]) -> None:
+    answer = stream(init() + stdout("a\n"), stdout("b" * 300_000 + "\n") + complete())
+    with scripted({"POST /command": answer}) as (sandbox, server):
+        execution = sandbox.commands.run("x", timeout=5, on_stdout=lambda _: skip_ahead(100))
+        assert (execution.exit_code, len(execution.stdout)) == (0, 300_003)
+        assert not server.asked("DELETE", "/command")
+
+
+def test_output_without_end_does_not_put_off_the_deadline() -> None:
+    def respond(request: Request) -> Iterator[Any]:
+        yield STREAM_HEAD + chunk(init())
+        block = chunk(stdout("y" * 1000) * 100)
+        while True:
+            yield block
+
+    with scripted({"POST /command": respond}) as (sandbox, server):
+        with promptly(), pytest.raises(CommandTimeoutError):
+            sandbox.commands.run("yes", timeout=0.01, capture=False)
+        assert len(server.asked("DELETE", "/command")) == 1
+
+
+def test_an_interrupt_before_the_first_event_leaves_the_stream_to_be_read_to_its_end(
+    skip_ahead: Callable[[float], None],
+) -> None:
+    stopped = threading.Event()
+
+    def respond(request: Request) -> Iterator[Any]:
+        yield STREAM_HEAD + chunk(init())
+        assert stopped.wait(20)
+        yield chunk(failed("-1", "signal: terminated")) + LAST_CHUNK
+
+    def stop(request: Request) -> Iterable[Any]:
+        stopped.set()
+        return whole()
+
+    with scripted({"POST /command": respond, "DELETE /command": stop}) as (sandbox, _):
+        with sandbox.commands.stream("x") as events:
+            events.interrupt()
+            skip_ahead(5)
+            assert [event.type for event in events] == ["init", "error"]
+        assert events.execution.signal == "SIGTERM"
+
+
+# -- what those who watch are told -------------------------------------------------------------------------------------
+
+
+def test_odd_fields_of_what_tells_nothing_disturb_nobody(wire: Dict[str, Any]) -> None:
+    odd = [frame("new", error="s", results=[1], timestamp="x", text="kept"), frame("ping", timestamp=1.5)]
+    seen: List[ServerEvent] = []
+    with scripted({"POST /command": stream(init(), *odd, complete())}, **wire) as (sandbox, _):
+        assert sandbox.commands.run("x", on_event=seen.append).ok
+    new, ping = seen[1:3]
+    assert (new.text, new.error, new.results, new.timestamp, new.raw["error"]) == ("kept", None, None, None, "s")
+    assert (ping.type, ping.timestamp) == ("ping", None)
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["watched", "not watched"])
+def test_an_event_that_cannot_be_meant_is_a_protocol_error_with_what_came_before(
+    wire: Dict[str, Any], watched: bool
+) -> None:
+    answer = stream(init() + stdout("some") + frame("stdout", text=5) + complete())
+    texts: List[str] = []
+    with scripted({"POST /command": answer}, **wire) as (sandbox, _):
+        with pytest.raises(ProtocolError, match="text") as caught:
+            sandbox.commands.run("x", on_stdout=texts.append if watched else None)
+    assert caught.value.execution is not None and caught.value.execution.stdout == "some"
+    assert texts == (["some"] if watched else [])
+
+
+@pytest.mark.parametrize("capture", [True, False])
+def test_lines_are_without_their_ends_also_where_nothing_is_kept(wire: Dict[str, Any], capture: bool) -> None:
+    texts = ["one\ntwo\r", "\nthree\r", "four\r\n", "five"]
+    answer = stream(init(), *map(stdout, texts), complete())
+    with scripted({"POST /command": answer}, **wire) as (sandbox, _):
+        with sandbox.commands.stream("x", capture=capture) as events:
+            assert list(events.lines()) == ["one", "two", "three", "four", "five"]
+
+
+def test_a_stream_that_was_closed_before_its_end_does_not_end_in_peace(wire: Dict[str, Any]) -> None:
+    with scripted({"POST /command": stream(init(), stdout("a"), HANG)}, **wire) as (sandbox, _):
+        events = sandbox.commands.stream("x")
+        next(events)
+        events.close()
+        with pytest.raises(ClosedError, match="its end was not seen"):
+            list(events)
+
+
+def test_an_error_of_another_call_in_the_block_interrupts_its_command(wire: Dict[str, Any]) -> None:
+    table = {"POST /command": stream(init(), HANG), "GET /files/download": refusal(404, "FILE_NOT_FOUND", "no file")}
+    with scripted(table, **wire) as (sandbox, server):
+        with pytest.raises(NotFoundError), sandbox.commands.stream("x") as events:
+            next(events)
+            sandbox.files.read_text("/nope")
+        assert len(server.asked("DELETE", "/command")) == 1
