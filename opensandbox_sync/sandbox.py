@@ -29,7 +29,7 @@ from .errors import (
     ServerError,
     TransportError,
 )
-from .models import Endpoint, SandboxInfo
+from .models import Endpoint, SandboxInfo, is_text
 from .readiness import wait_until_ready
 from .transport import Plane, logger
 
@@ -242,8 +242,8 @@ class Sandbox:
         status.
         """
         _check_port(port)
-        if not isinstance(path, str) or not path.startswith("/"):
-            raise InvalidArgumentError(f"path must start with '/', not {path!r}")
+        if not is_text(path) or not path.startswith("/"):
+            raise InvalidArgumentError(f"path must be text that starts with '/', not {path!r}")
         limit = seconds("timeout", timeout)
         deadline = time.monotonic() + limit
         wait, why = 0.02, "no answer"

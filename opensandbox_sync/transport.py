@@ -278,6 +278,7 @@ class Transport:
         """Close the idle connections to an address that is gone."""
         if self._adapter is not None and self._pid == os.getpid():
             self._adapter.forget(self.normalised(base_url))
+        self._bases.pop(base_url, None)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

@@ -440,3 +440,24 @@ def test_a_hook_that_fails_before_a_request_stops_it() -> None:
         with pytest.raises(ZeroDivisionError):
             sandbox.commands.run("x")
         assert not server.asked("POST", "/command")
+
+
+# -- waits that end when they say --------------------------------------------------------------------------------------
+
+WAITS: Dict[str, Any] = {
+    "readiness": lambda sandbox: sandbox.wait_until_ready(0.5),
+    "a background command": lambda sandbox: sandbox.commands.get("c").wait(0.3),
+    "a port's HTTP": lambda sandbox: sandbox.wait_for_http(8000, timeout=0.3),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_a_wait_is_not_made_longer_by_a_server_that_hangs(wire: Dict[str, Any], wait: str) -> None:
+    silent: Dict[str, Any] = {
+        "GET /ping": whole(503),
+        "GET /proxy/8000/": [HANG],
+        f"GET {INFO}": [HANG],
+        "GET /command/status/c": [HANG],
+    }
+    with scripted(silent, timeout=300, **wire) as (sandbox, _), promptly(5), pytest.raises(TimeoutError):
+        WAITS[wait](sandbox)

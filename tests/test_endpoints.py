@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Iterable
+from typing import Any, Iterable
 
 import pytest
 
@@ -110,3 +110,23 @@ def test_an_automatic_route_is_chosen_before_an_address_is_given() -> None:
     with peer_server(respond, use_server_proxy="auto") as (client, peer):
         url = client.connect("b1", wait_ready=False).url(8000)
         assert url == f"http://{peer.address}/through-the-server"
+
+
+def test_a_url_that_a_browser_opens_goes_through_the_server_where_the_direct_one_needs_headers() -> None:
+    def respond(request: Request) -> Iterable[Piece]:
+        if "use_server_proxy" in request.query:
+            return whole(200, {"endpoint": "server/proxy/8000"})
+        return whole(200, {"endpoint": "direct:1/proxy/8000", "headers": {"X-EXECD-ACCESS-TOKEN": "t"}})
+
+    with peer_server(respond) as (client, _):
+        sandbox = client.connect("b1", wait_ready=False)
+        assert sandbox.url(8000) == "http://server/proxy/8000"
+        assert sandbox.endpoint(8000).url == "http://direct:1/proxy/8000"
+
+
+@pytest.mark.parametrize("path", ["", "x", "/\ud800", "/\0", None, b"/"])
+def test_a_path_that_is_none_is_refused_before_anything_is_sent(path: Any) -> None:
+    with peer_server(always([])) as (client, peer):
+        with pytest.raises(InvalidArgumentError, match="path"):
+            client.connect("b1", wait_ready=False).wait_for_http(8000, path)
+        assert peer.requests == []

@@ -56,6 +56,16 @@ def test_loopback_never_goes_through_a_proxy(
             assert client.connect(SANDBOX_ID).commands.run("x").stdout == "hi"
 
 
+def test_loopback_goes_through_no_proxy_of_the_environment_though_the_session_has_one_for_another_scheme(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{closed_port()}")
+    with serving(RUN) as server, requests.Session() as session:
+        session.proxies = {"https": "http://proxy.example.com"}
+        with SandboxClient(domain=server.address, session=session) as client:
+            assert client.connect(SANDBOX_ID).commands.run("x").stdout == "hi"
+
+
 def test_another_host_goes_through_the_proxy_with_its_credentials(
     monkeypatch: pytest.MonkeyPatch, wire: Dict[str, Any], proxy: Scripted
 ) -> None:

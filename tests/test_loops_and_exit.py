@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import threading
+from datetime import datetime, timezone
 from typing import Any, List
 
 import pytest
@@ -117,6 +118,12 @@ def test_kill_at_exit_ends_a_sandbox_however_the_program_ends(end: str) -> None:
         assert len(server.asked("DELETE", SANDBOX_ID)) == (0 if "detach" in end else 1)
 
 
+def test_kill_at_exit_ends_a_sandbox_whose_client_was_closed() -> None:
+    with serving({}) as server:
+        assert finished(python(KILLED_AT_EXIT.format("client.close()"), server.address, API_KEY)) == ""
+        assert len(server.asked("DELETE", SANDBOX_ID)) == 1
+
+
 def test_kill_at_exit_is_not_a_forks_business() -> None:
     end = "pid = os.fork()\nif pid: os.waitpid(pid, 0); os._exit(0)"
     with serving({}) as server:
@@ -174,3 +181,37 @@ def test_the_keep_alive_thread_is_the_only_one_and_ends_with_its_block() -> None
             names = [thread.name for thread in threading.enumerate() if "opensandbox" in thread.name]
             assert names == ["opensandbox-keep-alive"]
         assert not [thread for thread in set(threading.enumerate()) - before if "opensandbox" in thread.name]
+
+
+RENEWED = b'HTTP/1.1 200 OK\r\nContent-Length: 36\r\n\r\n{"expiresAt":"2036-11-22T20:02:06Z"}'
+
+
+def test_keep_alive_renews_for_as_long_as_create_gave() -> None:
+    with scripted({"POST /renew-expiration": [RENEWED]}) as (sandbox, server):
+        with sandbox._client.create("image", timeout=600) as created, created.keep_alive():
+            pass
+        (renewal,) = server.asked("POST", "/renew-expiration")
+        expires = datetime.fromisoformat(renewal.json["expiresAt"].replace("Z", "+00:00"))
+        assert 590 < (expires - datetime.now(timezone.utc)).total_seconds() < 610
+
+
+def test_keep_alive_of_a_found_sandbox_keeps_the_time_that_it_has_left() -> None:
+    with scripted({"POST /renew-expiration": [RENEWED]}) as (sandbox, server):
+        for _ in range(2):
+            with sandbox.keep_alive():
+                pass
+        for renewal in server.asked("POST", "/renew-expiration"):
+            assert renewal.json["expiresAt"].startswith("2036-11-22T20:0")
+
+
+def test_keep_alive_raises_whatever_its_renewal_ended_with() -> None:
+    failed = threading.Event()
+
+    def hook(record: Any) -> None:
+        if record.method == "POST" and threading.current_thread() is not threading.main_thread():
+            failed.set()
+            raise ZeroDivisionError
+
+    renewed = scripted({"POST /renew-expiration": [RENEWED]}, on_request=hook)
+    with renewed as (sandbox, _), pytest.raises(ZeroDivisionError), sandbox.keep_alive(timeout=0.05):
+        assert failed.wait(20)

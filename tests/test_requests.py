@@ -224,6 +224,28 @@ def test_a_list_reads_every_page_and_each_sandbox_once(wire: Any, client: Sandbo
     assert [url.partition("page=")[2][:1] for url in urls] == ["1", "2", "3"]
 
 
+def test_a_list_whose_last_page_promises_another_without_end_ends(wire: Any, client: SandboxClient) -> None:
+    page = {"items": [RUNNING], "pagination": {"page": 1, "pageSize": 200, "totalItems": 1, "hasNextPage": True}}
+    wire.get(f"{BASE}/sandboxes", json=page)
+    assert [info.id for info in client.list()] == [ID]
+    assert len(sent(wire)) == 2
+
+
+@pytest.mark.parametrize("sandbox_id, timeout", [("", 60), (None, 60), (ID, 1e12), (ID, 0)])
+def test_a_renewal_that_cannot_be_meant_sends_nothing(
+    wire: Any, client: SandboxClient, sandbox_id: Any, timeout: Any
+) -> None:
+    with pytest.raises(InvalidArgumentError):
+        client.renew(sandbox_id, timeout)
+    assert not sent(wire)
+
+
+def test_a_server_at_the_end_of_time_is_not_the_callers_fault(wire: Any, client: SandboxClient) -> None:
+    wire.get(f"{BASE.rsplit('/', 1)[0]}/health", headers={"Date": "Fri, 31 Dec 9999 23:59:59 GMT"}, json={})
+    with pytest.raises(ProtocolError, match="clock"):
+        client.renew(ID, 60)
+
+
 @pytest.mark.parametrize("items", [None, []])
 def test_a_list_of_nothing_is_empty(wire: Any, client: SandboxClient, items: Any) -> None:
     wire.get(f"{BASE}/sandboxes", json={"items": items, "pagination": None})
@@ -444,6 +466,33 @@ def test_a_create_that_does_not_get_ready_is_killed_before_the_error_leaves(wire
     with pytest.raises(SandboxReadyTimeoutError):
         client.create("i", ready_timeout=0.2)
     assert (wire.calls[-1].request.method, wire.calls[-1].request.url) == ("DELETE", f"{BASE}/sandboxes/{ID}")
+
+
+@pytest.mark.parametrize("told", ["creating a sandbox", "is ready"])
+def test_a_create_whose_progress_cannot_be_told_leaves_no_sandbox(wire: Any, client: SandboxClient, told: str) -> None:
+    def tell(line: str) -> None:
+        if told in line:
+            raise ZeroDivisionError
+
+    wire.assert_all_requests_are_fired = False
+    wire.post(f"{BASE}/sandboxes", json=RUNNING, status=202)
+    wire.get(f"{EXECD}/ping")
+    wire.delete(f"{BASE}/sandboxes/{ID}", status=204)
+    with pytest.raises(ZeroDivisionError):
+        client.create("i", on_progress=tell)
+    made = [method for method in (call.request.method for call in wire.calls) if method in ("POST", "DELETE")]
+    assert made == ([] if told == "creating a sandbox" else ["POST", "DELETE"])
+
+
+def test_a_create_needs_nothing_but_the_id_of_its_answer(wire: Any, client: SandboxClient) -> None:
+    wire.post(f"{BASE}/sandboxes", json={"id": ID, "createdAt": "soon", "status": 5}, status=202)
+    assert client.create("i", wait_ready=False).id == ID
+
+
+def test_a_gateway_that_gave_a_create_up_says_that_a_sandbox_may_exist(wire: Any, client: SandboxClient) -> None:
+    wire.post(f"{BASE}/sandboxes", status=504, body="<html>")
+    with pytest.raises(ServerError, match="may have been created"):
+        client.create("i")
 
 
 def test_a_kill_that_fails_too_does_not_hide_why(wire: Any, client: SandboxClient) -> None:
