@@ -6,6 +6,7 @@ rest. RFC 9112 §7.1 is the format.
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import List
 
 from .errors import ProtocolError
@@ -43,7 +44,7 @@ class Dechunker:
     def _feed(self, data: bytes, out: List[bytes]) -> None:
         if self._rest:
             data, self._rest = self._rest + data, b""
-        at = 0
+        at, many = 0, True
         while at < len(data) and not self.done:
             if self._left:
                 piece = data[at : at + self._left]
@@ -52,11 +53,10 @@ class Dechunker:
                 self._left -= len(piece)
                 self._after_data = not self._left
                 continue
-            if not self._after_data and not self._in_trailers:
-                taken = self._many(data, at, out)
-                if taken > at:
-                    at = taken
-                    continue
+            if many and not self._after_data and not self._in_trailers:
+                many = False  # what it leaves, it would leave again
+                at = self._many(data, at, out)
+                continue
             end = data.find(b"\r\n", at)
             if end < 0:
                 self._rest = data[at:]
@@ -68,22 +68,18 @@ class Dechunker:
         self.excess = data[at:] if self.done else b""
 
     def _many(self, data: bytes, at: int, out: List[bytes]) -> int:
-        """Take all whole chunks from ``at`` on in one pass where that is sure to be right; return where it stopped.
+        """Take the whole chunks from ``at`` on in one pass where that is sure to be right; return where it stopped.
 
         Splitting at CRLF gives size, content, size, content …, unless a content holds a CRLF itself. Every size is
-        compared with the length of its content, so a wrong guess shows, and the careful loop reads instead.
+        compared with the length of its content, so a wrong guess shows, and the careful loop reads on from there.
         """
         parts = data[at:].split(b"\r\n") if at else data.split(b"\r\n")
         whole = (len(parts) - 1) // 2 * 2
-        if whole < 4:
-            return at
         sizes, contents = parts[0:whole:2], parts[1:whole:2]
-        try:
-            for size, length in set(zip(sizes, map(len, contents))):
-                if not length or _size(size) != length:
-                    return at
-        except ProtocolError:
-            return at  # a piece of content where the guess saw a size
+        if not all(_fits(size, length) for size, length in set(zip(sizes, map(len, contents)))):
+            right = list(takewhile(lambda pair: _fits(pair[0], len(pair[1])), zip(sizes, contents)))
+            contents = [content for _, content in right]
+            whole = 2 * len(contents)
         out.extend(contents)
         return len(data) - len(b"\r\n".join(parts[whole:]))
 
@@ -97,6 +93,14 @@ class Dechunker:
         else:
             self._left = _size(line)
             self._in_trailers = not self._left
+
+
+def _fits(size: bytes, length: int) -> bool:
+    """Whether this is the size line of a content of that length; an empty one ends the body."""
+    try:
+        return 0 < length == _size(size)
+    except ProtocolError:
+        return False  # a piece of content where the guess saw a size
 
 
 def _size(line: bytes) -> int:

@@ -97,6 +97,10 @@ class _LimitedReader(io.RawIOBase):
         self._connection = connection
         self.ended = False  # the peer has closed
 
+    def makefile(self, mode: str) -> io.BufferedReader:
+        """What ``http.client`` asks a socket for."""
+        return io.BufferedReader(self)
+
     def readable(self) -> bool:
         return True
 
@@ -142,10 +146,9 @@ class _LimitedReader(io.RawIOBase):
 
 class _Response(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, connection: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp.close()
         self._reader = _LimitedReader(sock, connection)
-        self.fp = io.BufferedReader(self._reader)
+        reader: Any = self._reader  # of a socket it wants only something to read from
+        super().__init__(reader, *args, **kwargs)
         connection.answer = self
 
     def begin(self) -> None:

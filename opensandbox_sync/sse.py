@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from json import JSONDecodeError, JSONDecoder
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Union
 
 from .errors import ProtocolError
 
@@ -83,16 +83,17 @@ class ServerEvent:
         Such a field of an event that tells nothing of the run (a ping, a type that is not known) is left to ``raw``:
         a newer daemon may mean it.
         """
-        kind = _text(raw.get("type"), "type")
-        values: Dict[str, Any] = {}
-        for name, read in _FIELDS:
+        event = cls(_text(raw.get("type"), "type"), raw=raw)
+        for name in raw:
+            read = _FIELDS.get(name)
+            if read is None:
+                continue
             try:
-                values[name] = read(raw.get(name), name)
+                setattr(event, name, read(raw[name], name))
             except ProtocolError:
-                if kind in _TELLING:
+                if event.type in _TELLING:
                     raise
-                values[name] = read(None, name)
-        return cls(kind, raw=raw, **values)
+        return event
 
 
 class OutputRun(NamedTuple):
@@ -146,14 +147,14 @@ def _error(value: Any, name: str) -> Optional[EventError]:
     return EventError(words[0], words[1], [str(line) for line in lines])
 
 
-_FIELDS: List[Tuple[str, Callable[[Any, str], Any]]] = [
-    ("text", _text),
-    ("timestamp", _number),
-    ("execution_count", _number),
-    ("execution_time", _number),
-    ("results", _object),
-    ("error", _error),
-]
+_FIELDS: Dict[str, Callable[[Any, str], Any]] = {
+    "text": _text,
+    "timestamp": _number,
+    "execution_count": _number,
+    "execution_time": _number,
+    "results": _object,
+    "error": _error,
+}
 #: What tells something of the run: there a field that cannot be meant is an error.
 _TELLING = frozenset({"init", "stdout", "stderr", "result", "execution_count", "error", "execution_complete"})
 

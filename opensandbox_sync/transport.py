@@ -792,7 +792,7 @@ class _Adapter(HTTPAdapter):
         """The response without what nobody here reads: cookies are not kept, and no encoding is guessed."""
         response = requests.Response()
         response.status_code = resp.status
-        response.headers = CaseInsensitiveDict(resp.headers)
+        response.headers = resp.headers  # as good as requests' own: names in any case
         response.raw = resp
         response.reason = resp.reason
         response.url = req.url
