@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import math
-import os
 import time
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
@@ -43,6 +41,7 @@ from .errors import (
     NotFoundError,
     ProtocolError,
     SandboxError,
+    ServerError,
     TransportError,
 )
 from .models import (
@@ -79,6 +78,8 @@ _UNSET: Any = object()
 #: Seconds for the answer to a create: the server pulls the image inside the call.
 _CREATE_TIMEOUT = 300.0
 _PAGE_SIZE = 200  # the server's most
+#: A proxy says these; the server behind it may have acted.
+_GATEWAY_ERRORS = (502, 504)
 
 
 class _LifecyclePlane(Plane):
@@ -209,8 +210,9 @@ class SandboxClient:
         ``timeout`` is the sandbox's life in seconds (the server wants 60 or more), None is until it is killed.
         ``ready_timeout`` (seconds) counts from the server's answer. ``extensions`` are passed on as they are, such as
         ``access.renew.extend.seconds`` ("300" to "86400": each access through the server's proxy renews the sandbox for
-        so long). ``on_progress`` is called with a line of text now and then; ``kill_at_exit`` ends the sandbox when
-        this interpreter exits.
+        so long, where the server's ``[renew_intent]`` is enabled; the embedded one has none). ``on_progress`` is called
+        with a line of text now and then; ``kill_at_exit`` ends the sandbox when this interpreter exits, also when the
+        client was closed by then.
 
         Raises ``InvalidArgumentError`` before anything is sent, ``ApiError`` where the server refuses, and after its
         answer ``SandboxReadyTimeoutError`` or ``SandboxFailedError``: then the sandbox is killed first.
@@ -238,20 +240,20 @@ class SandboxClient:
         )
         if on_progress is not None:
             on_progress("creating a sandbox")
-        sandbox = Sandbox(self, self._post_create(body, metadata).id, owned=True)
+        sandbox = Sandbox(self, self._post_create(body, metadata), owned=True, timeout=timeout)
         try:
             if kill_at_exit:
-                _kill_at_exit(sandbox)
+                sandbox._kill_at_exit()
             if wait_ready:
                 sandbox.wait_until_ready(ready_seconds, health_check=health_check, on_progress=on_progress)
+            if on_progress is not None:
+                on_progress(f"sandbox {sandbox.id} {'is ready' if wait_ready else 'was created'}")
         except BaseException:
             try:
                 sandbox.kill()
             except SandboxError as failure:
                 logger.debug("sandbox %s was not killed: %s", sandbox.id, failure)
             raise
-        if on_progress is not None:
-            on_progress(f"sandbox {sandbox.id} is ready" if wait_ready else f"sandbox {sandbox.id} was created")
         return sandbox
 
     def connect(
@@ -290,7 +292,7 @@ class SandboxClient:
 
     def info(self, sandbox_id: str) -> SandboxInfo:
         """What the server knows of a sandbox; ``NotFoundError`` where it does not exist (any more)."""
-        return decode_answer(SandboxInfo, self._call("GET", _path(sandbox_id), action=f"look up sandbox {sandbox_id}"))
+        return self._info(sandbox_id)
 
     def list(
         self, *, states: Optional[Iterable[str]] = None, metadata: Optional[Mapping[str, str]] = None
@@ -334,14 +336,18 @@ class SandboxClient:
 
         Returns when it will expire. ``ConflictError`` under manual cleanup.
         """
-        life = seconds("timeout", timeout)
+        path, life = _path(sandbox_id) + "/renew-expiration", seconds("timeout", timeout)
+        try:
+            datetime.now(timezone.utc) + timedelta(seconds=life)
+        except OverflowError:
+            raise InvalidArgumentError(f"timeout of {life:g} seconds reaches beyond the year 9999") from None
         try:
             expires = self._server_now() + timedelta(seconds=life)
         except OverflowError:
-            raise InvalidArgumentError(f"timeout of {life:g} seconds reaches beyond the year 9999") from None
+            raise ProtocolError("the server's clock says that the year 9999 is near") from None
         answer = self._call(
             "POST",
-            _path(sandbox_id) + "/renew-expiration",
+            path,
             action=f"renew sandbox {sandbox_id}",
             json={"expiresAt": format_datetime(expires)},
         )
@@ -468,13 +474,19 @@ class SandboxClient:
             self._date = date, datetime.now(timezone.utc), time.monotonic()
         return answer
 
-    def _post_create(self, body: Dict[str, Any], metadata: Optional[Mapping[str, str]]) -> SandboxInfo:
+    def _post_create(self, body: Dict[str, Any], metadata: Optional[Mapping[str, str]]) -> str:
+        """The new sandbox's id; nothing else of the answer is needed, so nothing else can be wrong with it."""
         try:
             answer = self._call("POST", "/sandboxes", action="create a sandbox", json=body, timeout=_CREATE_TIMEOUT)
-            return decode_answer(SandboxInfo, answer)
+            data = answer.json()
+            if not isinstance(data, dict) or not isinstance(data.get("id"), str) or not data["id"]:
+                raise ProtocolError("the server's answer to a create has no id", request_id=answer.request_id)
+            return str(data["id"])
         except ConnectError:
             raise
-        except (TransportError, ProtocolError) as error:
+        except (TransportError, ProtocolError, ServerError) as error:
+            if isinstance(error, ServerError) and error.status_code not in _GATEWAY_ERRORS:
+                raise
             hint = (
                 f"with metadata {dict(metadata)!r}"
                 if metadata
@@ -485,6 +497,10 @@ class SandboxClient:
                 f"request id {error.request_id}",
             )
             raise
+
+    def _info(self, sandbox_id: str, **options: Any) -> SandboxInfo:
+        answer = self._call("GET", _path(sandbox_id), action=f"look up sandbox {sandbox_id}", **options)
+        return decode_answer(SandboxInfo, answer)
 
     def _resume(self, sandbox_id: str) -> None:
         self._call("POST", _path(sandbox_id) + "/resume", action=f"resume sandbox {sandbox_id}")
@@ -561,10 +577,11 @@ def all_pages(read: Callable[[int], Page[T]], key: Callable[[T], str]) -> List[T
     found: Dict[str, T] = {}
     number = 1
     while True:
-        page = read(number)
+        page, known = read(number), len(found)
         for item in page:
             found.setdefault(key(item), item)
-        if not page.pagination.has_next_page or not page.items:
+        # A page that brings nothing new is the last one, whatever it says: there may be such without end.
+        if not page.pagination.has_next_page or len(found) == known:
             return [*found.values()]
         number += 1
 
@@ -593,16 +610,3 @@ def _naming_the_call(answer: Answer) -> Iterator[None]:
     except ProtocolError as error:
         error.request_id = error.request_id or answer.request_id
         raise
-
-
-def _kill_at_exit(sandbox: Sandbox) -> None:
-    """End ``sandbox`` when the interpreter exits, if it then still is this process's to end."""
-
-    def end() -> None:
-        if sandbox._owner_pid == os.getpid():
-            try:
-                sandbox.kill()
-            except SandboxError as failure:
-                logger.debug("sandbox %s was not killed at exit: %s", sandbox.id, failure)
-
-    atexit.register(end)

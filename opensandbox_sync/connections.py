@@ -11,6 +11,7 @@ from __future__ import annotations
 import http.client
 import io
 import socket
+import ssl
 import threading
 import time
 from typing import Any, Callable, Optional, Set
@@ -19,6 +20,9 @@ from urllib3 import HTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ProtocolError
+
+# More than a socket's buffer holds: who sends more than this has sent it after the deadline.
+_LATE_BYTES = 8 * 1024 * 1024
 
 
 class Limit:
@@ -34,21 +38,36 @@ class Limit:
         #: A request that must not be sent twice: it goes out on a fresh connection or on one used within the last
         #: second.
         self.once = False
+        #: Whether a connection of ours has the call, and so tells what was sent: one of a mock or a user does not.
+        self.taken = False
         #: Whether a byte of the request may have left.
         self.sent = False
+        # Bytes that may still be read when the deadline has passed.
+        self._late = _LATE_BYTES
         #: Seconds to go on reading for the answer's start after a KeyboardInterrupt; see Connection.getresponse.
         self.linger = 0.0
         self.awaits_start = False
         self.interrupted = False
 
-    def wait(self) -> Optional[float]:
-        """Seconds that the next read may take; raises ``TimeoutError`` when the deadline has passed."""
+    def wait(self, *, to_read: bool = False) -> Optional[float]:
+        """Seconds that the next step may take; raises ``TimeoutError`` when the deadline has passed.
+
+        A read may go on then without waiting (0 seconds): what has come is no later for having been left unread by a
+        caller who was busy.
+        """
         if self.deadline is None:
             return self.idle
         left = self.deadline - time.monotonic()
-        if left <= 0:
-            raise socket.timeout("timed out")
-        return left if self.idle is None or left < self.idle else self.idle
+        if left > 0:
+            return left if self.idle is None or left < self.idle else self.idle
+        if to_read and self._late > 0:
+            return 0.0
+        raise socket.timeout("timed out")
+
+    def took(self, count: int) -> None:
+        """So many bytes were read."""
+        if self.deadline is not None and time.monotonic() >= self.deadline:
+            self._late -= count
 
     def lingers(self) -> bool:
         """At a KeyboardInterrupt: whether to read on for the answer's start; if so, ``linger`` seconds are left."""
@@ -82,36 +101,39 @@ class _LimitedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self._set_timeout()
         limit = self._connection.limit
         if limit.awaits_start and limit.linger:
             buffer[:] = bytes(len(buffer))
         try:
-            count: int = self.sock.recv_into(buffer)
+            count: int = self._received(self.sock.recv_into, buffer)
         except KeyboardInterrupt:
             if not limit.lingers():
                 raise
             # It may be raised behind a read that had brought something, and then nobody was told how much: that shows
             # in the buffer, which was all NUL. No event stream's start ends in one.
-            count = len(bytes(buffer).rstrip(b"\0"))
-            if not count:
-                self._set_timeout()
-                count = self.sock.recv_into(buffer)
-        self._connection.used_at = time.monotonic()
+            count = len(bytes(buffer).rstrip(b"\0")) or self._received(self.sock.recv_into, buffer)
+        self._took(count)
         self.ended = count == 0
         return count
 
     def take(self, size: int) -> bytes:
         """The next bytes, for a reader of whole files who wants them without a buffer between."""
-        self._set_timeout()
-        data: bytes = self.sock.recv(size)
-        self._connection.used_at = time.monotonic()
+        data: bytes = self._received(self.sock.recv, size)
+        self._took(len(data))
         return data
 
-    def _set_timeout(self) -> None:
-        wait = self._connection.limit.wait()
+    def _received(self, receive: Callable[[Any], Any], argument: Any) -> Any:
+        wait = self._connection.limit.wait(to_read=True)
         if wait != self.sock.gettimeout():  # setting it is a system call
             self.sock.settimeout(wait)
+        try:
+            return receive(argument)
+        except (BlockingIOError, ssl.SSLWantReadError):
+            raise socket.timeout("timed out") from None
+
+    def _took(self, count: int) -> None:
+        self._connection.used_at = time.monotonic()
+        self._connection.limit.took(count)
 
     def close(self) -> None:
         self._raw.close()
@@ -144,8 +166,9 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
     used_at = 0.0
     limit = Limit(None, None)
 
-    # Set by the transport, through a subclass: the connections that it can end.
+    # Set by the transport, through a subclass: the connections that it can end, and whether it has.
     registry: Set[Any]
+    closed: threading.Event
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -156,6 +179,7 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
         return _Response(sock, *args, connection=self, **kwargs)
 
     def connect(self) -> None:
+        self._take_limit()  # a secure connection is made before its request is
         super().connect()
         self.opened = self.sock
 
@@ -165,6 +189,7 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
 
     def _take_limit(self) -> None:
         self.limit = getattr(current, "limit", None) or Limit(None, None)
+        self.limit.taken = True
         if self.sock is not None and self.limit.once and time.monotonic() - self.used_at > _FRESH_SECONDS:
             # The server may be closing it this moment, and a request lost there could not be sent again.
             self.close()
@@ -175,8 +200,7 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
         if self.sock is None:
             self.timeout = connect_timeout
             self.connect()
-        self.sock.settimeout(self.limit.wait())
-        self.limit.sent = True
+        self._begin_to_send()
         self.sock.sendall(message)
         answer = self._make_response(self.sock, method=method)
         try:
@@ -191,10 +215,15 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
+        self._begin_to_send()
+        super().send(data)
+
+    def _begin_to_send(self) -> None:
+        if self.closed.is_set():  # it may have been while this connected, and then nobody could wake it
+            raise OSError("the client was closed")
         # urllib3 would let it have the time that connecting may take.
         self.sock.settimeout(self.limit.wait())
         self.limit.sent = True
-        super().send(data)
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:
         return self._awaited(lambda: super(_LimitedConnection, self).getresponse(*args, **kwargs))
@@ -287,8 +316,10 @@ class _PlainPool(HTTPConnectionPool):
             return None
 
 
-def connection_pools(registry: Set[Any]) -> Any:
-    """The pool classes for a urllib3 ``PoolManager``; their connections are found in ``registry``."""
+def connection_pools(registry: Set[Any], closed: threading.Event) -> Any:
+    """The pool classes for a urllib3 ``PoolManager``; their connections are found in ``registry``, and send nothing
+    once it is ``closed``.
+    """
 
     class Connection(_LimitedConnection, HTTPConnection):  # type: ignore[misc]
         pass
@@ -303,6 +334,7 @@ def connection_pools(registry: Set[Any]) -> Any:
         ConnectionCls = SecureConnection
 
     Connection.registry = SecureConnection.registry = registry
+    Connection.closed = SecureConnection.closed = closed
     return {"http": Pool, "https": SecurePool}
 
 

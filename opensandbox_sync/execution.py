@@ -30,6 +30,7 @@ from typing import (
 
 from .errors import (
     ApiError,
+    ClosedError,
     CommandError,
     CommandTimeoutError,
     ConnectError,
@@ -47,9 +48,6 @@ from .sse import (
     RawEvent,
     ServerEvent,
     each_event,
-    error_of,
-    number_of,
-    text_of,
 )
 
 if TYPE_CHECKING:
@@ -118,48 +116,54 @@ class MessageLog(Sequence):  # type: ignore[type-arg]
         #: Characters that ``max_output`` dropped, between the head and the tail that are kept.
         self.dropped = 0
         self._limit = limit
-        self._room = limit // 2 if limit is not None else 0  # of the head
+        self._size = 0  # of all that is kept
+        # Once the limit was passed: the last messages, whose first characters are dropped as more comes.
         self._tail: Deque[Tuple[str, int]] = deque()
-        self._tail_size = 0
 
     def append(self, text: str, timestamp: Optional[int]) -> None:
         self.extend([text], [_NO_TIME if timestamp is None else timestamp])
 
     def extend(self, texts: List[str], times: List[int]) -> None:
-        if self._limit is not None:
-            for text, moment in zip(texts, times):
-                self._append_limited(text, moment)
-            return
-        self._fresh.append("".join(texts))
-        self._sizes.extend(map(len, texts))
-        self._times.extend(times)
-        self._ends = None
-        if len(self._fresh) > 1024:
-            self._join_fresh()
-
-    def _append_limited(self, text: str, moment: int) -> None:
-        limit = self._limit
-        assert limit is not None
-        if self._room and not self._tail:
-            head, text = text[: self._room], text[self._room :]
-            self._room -= len(head)
-            self._fresh.append(head)
-            self._sizes.append(len(head))
-            self._times.append(moment)
+        joined = "".join(texts)
+        self._size += len(joined)
+        if self.dropped:
+            self._tail.extend(zip(texts, times))
+        else:
+            self._fresh.append(joined)
+            self._sizes.extend(map(len, texts))
+            self._times.extend(times)
             self._ends = None
-            if not text:
-                return
-        self._room = 0
-        self._tail.append((text, moment))
-        self._tail_size += len(text)
-        while self._tail_size > limit - limit // 2:
-            over = self._tail_size - (limit - limit // 2)
-            first, when = self._tail.popleft()
-            if len(first) > over:
-                self._tail.appendleft((first[over:], when))
-            cut = min(over, len(first))
-            self._tail_size -= cut
-            self.dropped += cut
+            if len(self._fresh) > 1024:
+                self._join_fresh()
+        if self._limit is not None and self._size > self._limit:
+            self._drop(self._size - self._limit)
+
+    def _drop(self, count: int) -> None:
+        """Drop the first ``count`` characters behind the head, which is the first half of what may be kept."""
+        assert self._limit is not None
+        if not self.dropped:
+            self._part(self._limit // 2)
+        self._size -= count
+        self.dropped += count
+        while count:
+            text, moment = self._tail.popleft()
+            if len(text) > count:
+                self._tail.appendleft((text[count:], moment))
+            count -= min(count, len(text))
+
+    def _part(self, head: int) -> None:
+        """Keep the first ``head`` characters as they are, and the rest where it can be dropped from its beginning."""
+        messages = list(zip(self._lines(), self._times))
+        self._pieces, self._fresh, self._sizes, self._times = [self._whole()[:head]], [], array("Q"), array("q")
+        self._ends = None
+        for text, moment in messages:
+            kept = text[:head]
+            head -= len(kept)
+            if kept:
+                self._sizes.append(len(kept))
+                self._times.append(moment)
+            if len(text) > len(kept):
+                self._tail.append((text[len(kept) :], moment))
 
     def settle(self) -> None:
         """Move the tail to its place; no more will come."""
@@ -168,7 +172,6 @@ class MessageLog(Sequence):  # type: ignore[type-arg]
             self._sizes.append(len(text))
             self._times.append(moment)
         self._tail.clear()
-        self._tail_size = 0
         self._ends = None
 
     def _join_fresh(self) -> None:
@@ -236,7 +239,7 @@ class MessageLog(Sequence):  # type: ignore[type-arg]
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"<{len(self)} messages, {sum(self._sizes) + self._tail_size} characters>"
+        return f"<{len(self)} messages, {self._size} characters>"
 
 
 @dataclass
@@ -262,14 +265,12 @@ class ExecutionResult:
         return value if isinstance(value, str) else str(value)
 
     @classmethod
-    def from_raw(cls, raw: RawEvent) -> ExecutionResult:
+    def from_event(cls, event: ServerEvent) -> ExecutionResult:
         """The result that a ``result`` event carries."""
-        sent = raw.get("results") or {}
-        if not isinstance(sent, dict):
-            raise ProtocolError("a result event's results must be an object")
+        sent = event.results or {}
         # The daemon renames text/plain to "text".
         data = {("text/plain" if key == "text" else key): value for key, value in sent.items()}
-        return cls(data, number_of(raw, "timestamp"), sent)
+        return cls(data, event.timestamp, sent)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> Dict[str, Any]:
         from .notebook import result_bundle
@@ -347,9 +348,8 @@ class Execution:
     @classmethod
     def from_events(cls, events: Iterable[ServerEvent]) -> Execution:
         """Build what a foreground command's events say; raises ``ApiError`` for a late error object among them."""
-        fold = Fold()
-        for event in events:
-            fold.feed([event.to_raw()])
+        fold = Fold(drains=True)
+        fold.feed(list(events))
         fold.raise_for_failure()
         fold.settle()
         return fold.execution
@@ -381,13 +381,18 @@ class Execution:
 
 
 class Fold:
-    """Builds an ``Execution`` from raw events; keeps no event."""
+    """Builds an ``Execution`` from events; keeps no event.
+
+    ``drains`` says that events which follow the terminal one count too, as those of ``/code`` do; elsewhere only output
+    does then, and nothing changes the result.
+    """
 
     def __init__(
         self,
         *,
         has_exit_code: bool = True,
         concatenates: bool = False,
+        drains: bool = False,
         capture: bool = True,
         max_output: Optional[int] = None,
         timeout: Optional[float] = None,
@@ -398,6 +403,7 @@ class Fold:
         #: A late {"code","message"} object: the run failed, and this is all the server says.
         self.failure: Optional[Tuple[Optional[str], str]] = None
         self.saw_event = False
+        self.drains = drains
         self._has_exit_code = has_exit_code
         self._capture = capture
         self._timeout = timeout
@@ -410,61 +416,55 @@ class Fold:
         """Whether a terminal event came; nothing takes the result away after that."""
         return self.execution.error is not None or self.execution.complete is not None
 
-    def feed(self, decoded: List[Decoded]) -> None:
-        """Take decoded events, in order."""
+    def feed(self, decoded: Sequence[Decoded]) -> None:
+        """Take decoded events, in order; none behind a late error object."""
         if decoded:
             self.saw_event = True
         for item in decoded:
+            if self.failure is not None:
+                return
             if isinstance(item, OutputRun):
                 self._output(item.type, item.texts, item.times)
-                continue
-            kind = item.get("type")
-            if kind != "stdout" and kind != "stderr":
-                self._take(kind, item)
-            else:
-                moment = number_of(item, "timestamp")
-                self._output(kind, [text_of(item, "text")], [_NO_TIME if moment is None else moment])
+            elif item.type == "stdout" or item.type == "stderr":
+                self._output(item.type, [item.text], [_NO_TIME if item.timestamp is None else item.timestamp])
+            elif self.drains or not self.ended:
+                self._take(item)
 
     def _output(self, kind: str, texts: List[str], times: List[int]) -> None:
-        if not self._capture:
-            return
         logs, execution = self.execution.logs, self.execution
-        log = logs.stdout if kind == "stdout" else logs.stderr
-        log.extend(texts, times)
         if not execution.keeps_line_ends:
             execution.keeps_line_ends = any(text[-1:] in ("\n", "\r") and len(text) > 1 for text in texts)
-        if log.dropped:
-            execution.truncated = True
+        if self._capture:
+            log = logs.stdout if kind == "stdout" else logs.stderr
+            log.extend(texts, times)
+            if log.dropped:
+                execution.truncated = True
 
-    def _take(self, kind: Any, raw: RawEvent) -> None:
-        execution = self.execution
+    def _take(self, event: ServerEvent) -> None:
+        execution, kind = self.execution, event.type
         if kind == "init":
-            execution.id = text_of(raw, "text") or None
-            self._init_at = number_of(raw, "timestamp")
+            execution.id = event.text or None
+            self._init_at = event.timestamp
         elif kind == "error":
-            error = error_of(raw) or ExecutionError("", text_of(raw, "text"))
-            execution.error = error
-            self._exit(raw)
+            execution.error = event.error or ExecutionError("", event.text)
+            self._exit(execution.error, event.timestamp)
         elif kind == "execution_complete":
-            spent = number_of(raw, "execution_time") or 0
-            execution.complete = ExecutionComplete(number_of(raw, "timestamp"), spent)
+            spent = event.execution_time or 0
+            execution.complete = ExecutionComplete(event.timestamp, spent)
             if execution.error is None:
                 execution.duration = spent / 1000.0
                 if self._has_exit_code:
                     execution.exit_code = 0
         elif kind == "result":
-            execution.results.append(ExecutionResult.from_raw(raw))
+            execution.results.append(ExecutionResult.from_event(event))
         elif kind == "execution_count":
-            execution.execution_count = number_of(raw, "execution_count")
+            execution.execution_count = event.execution_count
         elif not kind and not self.ended:
-            self._late_object(raw)
+            self._late_object(event.raw)
 
-    def _exit(self, raw: RawEvent) -> None:
+    def _exit(self, error: ExecutionError, stamp: Optional[int]) -> None:
         execution = self.execution
-        error = execution.error
-        assert error is not None
         elapsed = None if self.started is None else time.monotonic() - self.started
-        stamp = number_of(raw, "timestamp")
         by_server = None if stamp is None or self._init_at is None else (stamp - self._init_at) / 1000.0
         execution.duration = by_server if by_server is not None else elapsed
         execution.exit_code = None
@@ -493,7 +493,7 @@ class Fold:
 
     def raise_for_failure(self, action: str = "run", request_id: Optional[str] = None) -> None:
         """Raise what a late error object says; nothing where there was none."""
-        if self.failure is None or self.ended:
+        if self.failure is None:
             return
         code, message = self.failure
         self.settle()
@@ -541,7 +541,6 @@ class Run:
         look: Optional[Callable[[str], str]] = None,
         timeout: Optional[float] = None,
         grace: float = TIMEOUT_GRACE,
-        drains: bool = False,
     ) -> None:
         self.action = action
         self.fold = fold
@@ -552,8 +551,6 @@ class Run:
         self.timeout = timeout
         #: Seconds beyond ``timeout`` before we end it; 0 where the server knows of no timeout.
         self.grace = grace
-        #: Output may follow the terminal event (``/code``): read to the end.
-        self.drains = drains
 
 
 #: Told of each execution that begins; the pytest plugin's reports show the last one.
@@ -599,7 +596,11 @@ def open_stream(
         # The request left, so the run may be under way.
         if deadline is not None and time.monotonic() >= deadline:
             run.fold.execution.timed_out = True
-            raise CommandTimeoutError(f"{cause} ({run.timeout:g} s)", execution=run.fold.execution) from cause
+            raise CommandTimeoutError(
+                f"{cause} ({run.timeout:g} s). It had not begun by then; it may yet, and could not be interrupted "
+                "(is the sandbox paused?)",
+                execution=run.fold.execution,
+            ) from cause
         if not sent:
             raise
         raise StreamInterruptedError(
@@ -631,7 +632,8 @@ class ExecutionStream:
         self._ready: Deque[Decoded] = deque()  # read, and not yet iterated over
         self._events: Iterator[ServerEvent] = iter(())  # the first of them, one by one
         self._failure: Optional[SandboxError] = None  # what came behind events that are still to be seen
-        self._over = False
+        self._over = False  # nothing more is read
+        self._told = False  # the run's end, or why it is not known
 
     @property
     def execution(self) -> Execution:
@@ -650,7 +652,7 @@ class ExecutionStream:
                 if batch is None:
                     raise StopIteration
                 self._ready.extend(batch)
-            self._events = map(ServerEvent.from_raw, each_event([self._ready.popleft()]))
+            self._events = each_event([self._ready.popleft()])
 
     def lines(self) -> Iterator[str]:
         """Yield the text of both streams, line by line as it comes, without line ends."""
@@ -663,10 +665,12 @@ class ExecutionStream:
             if not self.execution.keeps_line_ends:
                 yield "" if text == "\n" else text
                 continue
-            *whole, rest = re.split(r"\r\n|\n|\r", text)
+            # A CR at the end may be half of a CRLF.
+            *whole, rest = re.split(r"\r\n|\n|\r(?!\Z)", text)
             yield from whole
             pending[event.type] = rest
-        yield from filter(None, pending.values())
+        for rest in filter(None, pending.values()):
+            yield rest[:-1] if rest[-1] == "\r" else rest
 
     def interrupt(self) -> None:
         """Stop the remote run (SIGTERM, and SIGKILL 3 s later); go on reading to see how it ended.
@@ -692,7 +696,7 @@ class ExecutionStream:
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if kind is not None and not self._over and not isinstance(error, SandboxError):
+        if kind is not None and not self._over:
             self._stop()
         self.close()
 
@@ -714,22 +718,29 @@ class ExecutionStream:
 
     def next_batch(self) -> Optional[List[Decoded]]:
         """The events that came together; None when the run is over."""
-        if self._over:
+        if self._told:
             return None
+        if self._over:
+            raise ClosedError(f"could not {self._run.action}: its stream is closed, and its end was not seen")
         try:
             if self._body.interrupted:
                 self._body.interrupted = False
                 raise KeyboardInterrupt
             return self._read_batch()
         except KeyboardInterrupt:
+            self._told = True
             self._stop()
             self.close()
             raise
         except TransportError as cause:
             if self._run.fold.ended:
                 return self._end()
+            self._told = True
             raise self._broken(cause) from cause
         except (ProtocolError, ApiError, CommandError) as error:
+            if isinstance(error, ProtocolError) and self._run.fold.ended:
+                return self._end()
+            self._told = True
             error.execution = self.execution
             if isinstance(error, ProtocolError):
                 error.args = (f"could not {self._run.action}: {error}",)
@@ -743,7 +754,7 @@ class ExecutionStream:
         fold, decoder = self._run.fold, self._decoder
         if self._failure is not None:
             raise self._failure
-        if fold.ended and not self._run.drains:
+        if fold.ended and not self._run.fold.drains:
             return self._end()
         block = self._body.read()
         events = decoder.feed(block) if block else decoder.finish()
@@ -759,7 +770,7 @@ class ExecutionStream:
                 if not events:
                     raise
                 self._failure = error
-        if fold.ended and not self._run.drains:
+        if fold.ended and not self._run.fold.drains:
             self._take_tail(events)
         return events if block or events else self._end()
 
@@ -775,7 +786,7 @@ class ExecutionStream:
             pass
 
     def _end(self) -> Optional[List[Decoded]]:
-        self._over = True
+        self._over = self._told = True
         self._body.close()
         self._run.fold.settle()
         if self.execution.timed_out:
@@ -790,7 +801,7 @@ class ExecutionStream:
         """The error for a stream that ended, or fell silent, before its result."""
         fold, run = self._run.fold, self._run
         deadline = self._body.limit.deadline
-        late = deadline is not None and time.monotonic() >= deadline
+        late = run.timeout is not None and deadline is not None and time.monotonic() >= deadline
         if late:
             self._stop(_KERNEL_SECONDS)
         fold.settle()
@@ -808,7 +819,7 @@ class ExecutionStream:
         if run.look is not None and command_id is not None:
             state = "; " + run.look(command_id)
         why = str(cause).replace(f"could not {run.action}: ", "", 1)
-        if isinstance(cause, TimeoutError):
+        if isinstance(cause, TimeoutError) and self._idle is not None:
             why = f"nothing came for {self._idle:g} s (idle_timeout=; the daemon pings every 3 s)"
         return StreamInterruptedError(
             f"could not {run.action}: {why}; its result is not known{state}",
@@ -829,7 +840,7 @@ class ExecutionStream:
                 self._read_init()
             if self.execution.id is not None:
                 self._run.interrupt(self.execution.id, INTERRUPT_SECONDS)
-                if self._run.drains:
+                if self._run.fold.drains:
                     self._read_rest(kernel_seconds)
         except SandboxError:
             pass
@@ -844,11 +855,15 @@ class ExecutionStream:
 
     def _read_init(self) -> None:
         """Read on for up to a second until the run's id is known."""
-        self._body.limit.deadline = time.monotonic() + INTERRUPT_SECONDS
-        while self.execution.id is None and not self._over:
-            block = self._body.read()
-            if not block:
-                return
-            events = self._decoder.feed(block)
-            self._run.fold.feed(events)
-            self._ready.extend(events)
+        limit = self._body.limit
+        deadline, limit.deadline = limit.deadline, time.monotonic() + INTERRUPT_SECONDS
+        try:
+            while self.execution.id is None and not self._over:
+                block = self._body.read()
+                if not block:
+                    return
+                events = self._decoder.feed(block)
+                self._run.fold.feed(events)
+                self._ready.extend(events)
+        finally:
+            limit.deadline = deadline

@@ -340,7 +340,7 @@ class SandboxMagics:
 def _result_of(event: Any) -> ExecutionResult:
     from .execution import ExecutionResult
 
-    return ExecutionResult.from_raw(event.raw)
+    return ExecutionResult.from_event(event)
 
 
 class _Cell:

@@ -55,7 +55,7 @@ def wait_until_ready(
         now = time.monotonic()
         if now >= look_at:
             look_at = now + _LOOK_EVERY
-            raise_if_ended(sandbox, why)
+            raise_if_ended(sandbox, why, max(0.05, min(deadline - now, sandbox._client.config.timeout_seconds)))
             if on_progress is not None:
                 on_progress(f"waiting for sandbox {sandbox.id}: {why}")
         if now + wait >= deadline:
@@ -91,10 +91,12 @@ def _probe(sandbox: Sandbox, deadline: float, health_check: Optional[Callable[[S
         return str(error)
 
 
-def raise_if_ended(sandbox: Sandbox, why: str) -> None:
-    """Raise ``SandboxFailedError`` where the server says that the sandbox ended by itself."""
+def raise_if_ended(sandbox: Sandbox, why: str, timeout: float) -> None:
+    """Raise ``SandboxFailedError`` where the server says, within ``timeout`` seconds, that the sandbox ended by
+    itself.
+    """
     try:
-        status = sandbox.info().status
+        status = sandbox._client._info(sandbox.id, timeout=timeout).status
     except NotFoundError:
         raise
     except SandboxError:

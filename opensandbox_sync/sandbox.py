@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
 import time
@@ -95,9 +96,13 @@ class Sandbox:
     never kills.
     """
 
-    def __init__(self, client: SandboxClient, sandbox_id: str, *, owned: bool = False) -> None:
+    def __init__(
+        self, client: SandboxClient, sandbox_id: str, *, owned: bool = False, timeout: Optional[Duration] = None
+    ) -> None:
         self._client = client
         self.id = sandbox_id
+        self._timeout = timeout  # that it was created with, where that is known
+        self._at_exit: Optional[Callable[[], None]] = None
         # A fork's copy must not end what the parent still uses.
         self._owner_pid = os.getpid() if owned else None
         self._planes: Dict[int, _EndpointPlane] = {}
@@ -113,7 +118,7 @@ class Sandbox:
     def kill(self) -> None:
         """End the sandbox and everything in it; one that is already gone is fine."""
         self._client.kill(self.id)
-        self._owner_pid = None
+        self.detach()
         self._forget_endpoints()
 
     def pause(self) -> None:
@@ -137,9 +142,11 @@ class Sandbox:
         return self._client.renew(self.id, timeout)
 
     def keep_alive(self, timeout: Optional[Duration] = None) -> KeepAlive:
-        """A context that renews the sandbox while it is open, each time for ``timeout`` seconds (default: its first
-        lifetime).
+        """A context that renews the sandbox while it is open, each time for ``timeout`` seconds.
+
+        The default is what ``create`` gave it; where this handle did not create it, the time that it has left.
         """
+        timeout = self._timeout if timeout is None else timeout
         return KeepAlive(self, None if timeout is None else seconds("timeout", timeout))
 
     def patch_metadata(self, patch: Mapping[str, Optional[str]]) -> SandboxInfo:
@@ -151,8 +158,11 @@ class Sandbox:
         return self._client.snapshots.create(self.id, name=name)
 
     def detach(self) -> None:
-        """Leave the sandbox running when a ``with`` block on it ends."""
+        """Leave the sandbox running when a ``with`` block on it ends, and when this program does."""
         self._owner_pid = None
+        if self._at_exit is not None:
+            atexit.unregister(self._at_exit)
+            self._at_exit = None
 
     def is_healthy(self) -> bool:
         """Whether the sandbox's daemon answers now."""
@@ -198,8 +208,14 @@ class Sandbox:
         return self._client.endpoint(self.id, port, expires=expires, use_server_proxy=use_server_proxy)
 
     def url(self, port: int) -> str:
-        """The URL of ``port``, as a browser opens it (where the endpoint needs no headers)."""
-        return self.endpoint(port).url
+        """The URL of ``port``, as a browser opens it.
+
+        Where the direct address needs headers, which a browser does not send, it is the one through the server.
+        """
+        endpoint = self.endpoint(port)
+        if endpoint.headers and not self._proxied:
+            endpoint = self.endpoint(port, use_server_proxy=True)
+        return endpoint.url
 
     def wait_for_port(self, port: int, timeout: Duration = DEFAULT_READY_TIMEOUT_SECONDS) -> None:
         """Wait until something listens on ``port``, asked from inside the sandbox: from outside, a mapped port always
@@ -335,6 +351,25 @@ class Sandbox:
     def _plane(self, port: int) -> _EndpointPlane:
         return self._planes.setdefault(port, _EndpointPlane(self, port))
 
+    def _kill_at_exit(self) -> None:
+        """End it when the interpreter exits, if it then still is this process's to end."""
+
+        def end() -> None:
+            client = self._client
+            if self._owner_pid != os.getpid() or (client._transport.closed and client._server is not None):
+                return  # another process's, or gone with the server that this client had started
+            try:
+                if client._transport.closed:
+                    with type(client)(client.config) as another:
+                        another.kill(self.id)
+                else:
+                    client.kill(self.id)
+            except SandboxError as failure:
+                logger.debug("sandbox %s was not killed at exit: %s", self.id, failure)
+
+        self._at_exit = end
+        atexit.register(end)
+
     def _ping(self, timeout: float) -> None:
         self._client._transport.request(
             self._execd, "GET", "/ping", action=f"reach sandbox {self.id}", timeout=timeout, retry=False
@@ -398,15 +433,15 @@ class KeepAlive:
         self._timeout = timeout
         self._stop = threading.Event()
         self._thread: Optional[threading.Thread] = None
-        self._failure: Optional[SandboxError] = None
+        self._failure: Optional[Exception] = None
 
     def __enter__(self) -> KeepAlive:
         info = self._sandbox.info()
         if info.expires_at is None:
             return self  # manual cleanup: there is nothing to renew, and the server would refuse it
         if self._timeout is None:
-            life = (info.expires_at - info.created_at).total_seconds() if info.created_at else 0.0
-            self._timeout = max(60.0, life)
+            left = info.expires_at - self._sandbox._client._server_now()
+            self._timeout = max(60.0, left.total_seconds())  # the server wants 60 or more
         self._sandbox.renew(self._timeout)
         self._thread = threading.Thread(target=self._renew, name="opensandbox-keep-alive", daemon=True)
         self._thread.start()
@@ -429,7 +464,7 @@ class KeepAlive:
             except NotFoundError as error:
                 self._failure = error
                 return
-            except SandboxError as error:
+            except Exception as error:  # a hook of the user's may raise anything, and the next renewal is still due
                 self._failure = error
 
 

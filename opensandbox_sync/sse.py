@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from json import JSONDecodeError, JSONDecoder
-from typing import Any, Dict, Iterable, Iterator, List, NamedTuple, Optional, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple, Union
 
 from .errors import ProtocolError
 
@@ -22,19 +22,6 @@ from .errors import ProtocolError
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 
 RawEvent = Dict[str, Any]
-
-
-class OutputRun(NamedTuple):
-    """Output events of one type that came one behind the other. An object for each would cost more than all the rest
-    of the way from the socket.
-    """
-
-    type: str
-    texts: List[str]
-    times: List[int]  # Unix milliseconds
-
-
-Decoded = Union[RawEvent, OutputRun]
 
 _LONG = 8192
 
@@ -91,52 +78,48 @@ class ServerEvent:
 
     @classmethod
     def from_raw(cls, raw: RawEvent) -> ServerEvent:
-        """The event that a decoded JSON object describes; raises ``ProtocolError`` for fields that cannot be meant."""
-        results = raw.get("results")
-        if results is not None and not isinstance(results, dict):
-            raise ProtocolError(f"an event's results must be an object, not {_shown(results)}")
-        return cls(
-            text_of(raw, "type"),
-            text_of(raw, "text"),
-            number_of(raw, "timestamp"),
-            number_of(raw, "execution_count"),
-            number_of(raw, "execution_time"),
-            results,
-            error_of(raw),
-            raw,
-        )
+        """The event that a decoded JSON object describes; ``ProtocolError`` for a field that cannot be meant.
 
-    def to_raw(self) -> RawEvent:
-        """The JSON object that this event stands for: what came, or, for one made by hand, its fields."""
-        if self.raw:
-            return self.raw
-        found: RawEvent = {"type": self.type}
-        for name in ("text", "timestamp", "execution_count", "execution_time", "results"):
-            value = getattr(self, name)
-            if value not in (None, ""):
-                found[name] = value
-        if self.error is not None:
-            found["error"] = {
-                "ename": self.error.name,
-                "evalue": self.error.value,
-                "traceback": self.error.traceback,
-            }
-        return found
+        Such a field of an event that tells nothing of the run (a ping, a type that is not known) is left to ``raw``:
+        a newer daemon may mean it.
+        """
+        kind = _text(raw.get("type"), "type")
+        values: Dict[str, Any] = {}
+        for name, read in _FIELDS:
+            try:
+                values[name] = read(raw.get(name), name)
+            except ProtocolError:
+                if kind in _TELLING:
+                    raise
+                values[name] = read(None, name)
+        return cls(kind, raw=raw, **values)
 
 
-def text_of(raw: RawEvent, name: str) -> str:
+class OutputRun(NamedTuple):
+    """Output events of one type that came one behind the other. An object for each would cost more than all the rest
+    of the way from the socket.
+    """
+
+    type: str
+    texts: List[str]
+    times: List[int]  # Unix milliseconds
+
+
+#: What the decoder gives.
+Decoded = Union[ServerEvent, OutputRun]
+
+
+def _text(value: Any, name: str) -> str:
     """A text field; the server leaves empty ones out."""
-    value = raw.get(name)
+    if value is None:
+        return ""
     if isinstance(value, str):
         return value
-    if value is not None:
-        raise ProtocolError(f"an event's {name} must be text, not {_shown(value)}")
-    return ""
+    raise ProtocolError(f"an event's {name} must be text, not {_shown(value)}")
 
 
-def number_of(raw: RawEvent, name: str) -> Optional[int]:
+def _number(value: Any, name: str) -> Optional[int]:
     """A whole number below 2**63, or None where the server sent none."""
-    value = raw.get(name)
     if value is None:
         return None
     whole = isinstance(value, int) or (isinstance(value, float) and value.is_integer())
@@ -145,20 +128,34 @@ def number_of(raw: RawEvent, name: str) -> Optional[int]:
     return int(value)
 
 
-def error_of(raw: RawEvent) -> Optional[EventError]:
+def _object(value: Any, name: str) -> Optional[Dict[str, Any]]:
+    if value is not None and not isinstance(value, dict):
+        raise ProtocolError(f"an event's {name} must be an object, not {_shown(value)}")
+    return value
+
+
+def _error(value: Any, name: str) -> Optional[EventError]:
     """The ``error`` object; ``traceback`` may be null (SQL and isolated errors)."""
-    value = raw.get("error")
-    if value is None or (isinstance(value, str) and not raw.get("type")):
-        return None  # a text is a late {"error": …} object: no event, and Execution tells what it means
-    if not isinstance(value, dict):
-        raise ProtocolError(f"an event's error must be an object, not {_shown(value)}")
-    lines = value.get("traceback") or []
+    fields = _object(value, name)
+    if fields is None:
+        return None
+    lines = fields.get("traceback") or []
     if not isinstance(lines, list):
         raise ProtocolError(f"an error's traceback must be a list, not {_shown(lines)}")
-    name, shown = value.get("ename"), value.get("evalue")
-    return EventError(
-        "" if name is None else str(name), "" if shown is None else str(shown), [str(line) for line in lines]
-    )
+    words = ["" if part is None else str(part) for part in (fields.get("ename"), fields.get("evalue"))]
+    return EventError(words[0], words[1], [str(line) for line in lines])
+
+
+_FIELDS: List[Tuple[str, Callable[[Any, str], Any]]] = [
+    ("text", _text),
+    ("timestamp", _number),
+    ("execution_count", _number),
+    ("execution_time", _number),
+    ("results", _object),
+    ("error", _error),
+]
+#: What tells something of the run: there a field that cannot be meant is an error.
+_TELLING = frozenset({"init", "stdout", "stderr", "result", "execution_count", "error", "execution_complete"})
 
 
 def iter_events(chunks: Iterable[bytes]) -> Iterator[ServerEvent]:
@@ -168,25 +165,26 @@ def iter_events(chunks: Iterable[bytes]) -> Iterator[ServerEvent]:
     """
     decoder = EventDecoder()
     for chunk in chunks:
-        yield from map(ServerEvent.from_raw, each_event(decoder.feed(chunk)))
+        yield from each_event(decoder.feed(chunk))
         decoder.raise_for_rest()
-    yield from map(ServerEvent.from_raw, each_event(decoder.finish()))
+    yield from each_event(decoder.finish())
     decoder.raise_for_rest()
 
 
-def each_event(decoded: Iterable[Decoded]) -> Iterator[RawEvent]:
+def each_event(decoded: Iterable[Decoded]) -> Iterator[ServerEvent]:
     """The events one by one, also those of a run."""
     for item in decoded:
         if isinstance(item, OutputRun):
+            kind = item.type
             for text, moment in zip(item.texts, item.times):
-                yield {"type": item.type, "text": text, "timestamp": moment}
+                raw = {"type": kind, "text": text, "timestamp": moment}
+                yield ServerEvent(kind, text, moment, None, None, None, None, raw)
         else:
             yield item
 
 
 class EventDecoder:
-    """Feed it bytes, take JSON objects and runs of output; time and memory are linear in the bytes, however they are
-    cut.
+    """Feed it bytes, take events and runs of output; time and memory are linear in the bytes, however they are cut.
 
     ``feed`` and ``finish`` return the events before a malformed frame; ``raise_for_rest`` then raises for it. So
     nothing that arrived is lost to what came after it.
@@ -268,7 +266,7 @@ class EventDecoder:
             try:
                 event, end = _careful(text, 0)
                 if text[end:] in ("\n", "\n\n") and type(event) is dict and (_is_ascii(event) or not _surrogate(text)):
-                    return [event]
+                    return [ServerEvent.from_raw(event)]
             except (ValueError, RecursionError, StopIteration, ProtocolError):
                 pass
             return self._read_lines(text)
@@ -344,7 +342,7 @@ class EventDecoder:
                 else:
                     self._name = ""
                     continue
-                add(_without_lone_surrogates(event) if surrogates else event)
+                add(ServerEvent.from_raw(_without_lone_surrogates(event) if surrogates else event))
         except ProtocolError as error:
             self._error = error
         except RecursionError:

@@ -19,6 +19,7 @@ import time
 import uuid
 import weakref
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -37,6 +38,7 @@ from .errors import (
     ConnectError,
     InvalidArgumentError,
     ProtocolError,
+    RateLimitError,
     RequestTimeoutError,
     SandboxError,
     TransportError,
@@ -51,6 +53,7 @@ CONNECT_TIMEOUT = 10.0
 _BLOCK = 64 * 1024  # larger reads fall out of the cache, and are slower
 _FILE_BLOCK = 256 * 1024  # but the fewer calls of it are faster where a whole file is known to come
 _ERROR_BODY_BYTES = 64 * 1024
+_ERROR_BODY_SECONDS = 5.0
 _MOST_BYTES = 2**60  # what a length above this promises is not there
 _POOLS = 256
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
@@ -58,7 +61,6 @@ _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _BEFORE_SENDING = (
     requests.exceptions.ConnectTimeout,
-    requests.exceptions.ProxyError,
     urllib3.exceptions.NewConnectionError,
     urllib3.exceptions.ConnectTimeoutError,
     ssl.SSLCertVerificationError,
@@ -121,12 +123,13 @@ class Answer:
         """The parsed body; raises ``ProtocolError`` where it is not JSON."""
         try:
             return jsonlib.loads(self.content.decode("utf-8"))
-        except (ValueError, RecursionError) as cause:
-            shown = self.content[:80].decode("utf-8", "replace")
+        except (ValueError, RecursionError):
+            # Not shown, and no cause that shows it: there may be a token in it.
+            what = "an HTML page" if self.content.lstrip()[:1] == b"<" else f"{len(self.content)} bytes"
             raise ProtocolError(
-                f"could not {self._action}: the server answered {self.status} with {shown!r}, which is not JSON",
+                f"could not {self._action}: the server answered {self.status} with {what}, which is not JSON",
                 request_id=self.request_id,
-            ) from cause
+            ) from None
 
 
 class Transport:
@@ -149,7 +152,7 @@ class Transport:
         self._bodies: Any = weakref.WeakSet()
         self._proxies: Dict[Tuple[str, str], Dict[str, str]] = {}
         self._bases: Dict[str, str] = {}
-        self._adapter = None if self.config.session is not None else _Adapter(self._connections)
+        self._adapter = None if self.config.session is not None else _Adapter(self._connections, self._closed)
 
     # -- the two ways -----------------------------------------------------------------------------------------------
 
@@ -178,22 +181,25 @@ class Transport:
         if idle is None:
             deadline = time.monotonic() + (self.config.timeout_seconds if timeout is None else timeout)
         body, kind = _encoded(json, data)
-        attempt = 0
+        attempt, may_be_done = 0, False
         while True:
             attempt += 1
             call = _Call(self, plane, method, path, params, headers, action, attempt)
             try:
                 limit = connections.Limit(deadline if idle is None else None, idle)
                 response = call.send(body, kind, limit, connect_timeout)
+                if response.status_code == 404 and method == "DELETE" and may_be_done:
+                    response.raw.close()  # an attempt before this one did it, and only its answer was lost
+                    return Answer(204, response.headers, b"", action, call.request_id)
+                if not 200 <= response.status_code < 300:
+                    raise call.refused(response, limit)
                 try:
-                    content = call.guard(lambda r=response: _content(r))  # type: ignore[misc]
+                    content = call.guard(partial(_content, response))
                 finally:
                     response.raw.release_conn()
-                answer = Answer(response.status_code, response.headers, content, action, call.request_id)
-                if 200 <= answer.status < 300:
-                    return answer
-                raise call.refused(answer)
+                return Answer(response.status_code, response.headers, content, action, call.request_id)
             except (ApiError, TransportError) as error:
+                may_be_done = may_be_done or not isinstance(error, (ConnectError, RateLimitError))
                 wait = self._wait_before_retry(error, method, attempt) if retry else None
                 if wait is None or time.monotonic() + wait >= deadline:
                     raise
@@ -237,12 +243,7 @@ class Transport:
                 response = call.send(body, kind, limit, CONNECT_TIMEOUT)
                 if 200 <= response.status_code < 300:
                     return Body(self, call, response, limit)
-                limit.deadline = time.monotonic() + 5.0
-                try:
-                    content = call.guard(lambda r=response: r.raw.read(_ERROR_BODY_BYTES, decode_content=True))  # type: ignore[misc]
-                finally:
-                    response.raw.close()
-                raise call.refused(Answer(response.status_code, response.headers, content, action, call.request_id))
+                raise call.refused(response, limit)
             except (ApiError, TransportError) as error:
                 wait = self._wait_before_retry(error, method, attempt)
                 if wait is None or (deadline is not None and time.monotonic() + wait >= deadline):
@@ -437,10 +438,9 @@ class _Call:
         )
         if body is not None and not isinstance(body, bytes):
             prepared.body = body
-        direct = not self.transport.proxies(self.url) and not session.proxies
         settings = session.merge_environment_settings(prepared.url, {}, True, config.verify, config.cert)
-        if direct:
-            settings["proxies"] = {}
+        if not self.transport.proxies(self.url):
+            settings["proxies"] = dict(session.proxies)  # the environment's are not for this address, such as loopback
         return session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
 
     # -- errors -----------------------------------------------------------------------------------------------------
@@ -500,10 +500,10 @@ class _Call:
     def _is_unsent(self, chain: List[BaseException]) -> bool:
         if isinstance(chain[0], requests.exceptions.ReadTimeout):
             return False
-        if self.transport.config.session is None:
-            return self._limit is not None and not self._limit.sent
-        # Another's connections do not say whether they sent; these are raised before they do. (To urllib3 1.26 a
-        # refused connection is a kind of timeout.)
+        if self._limit is not None and self._limit.taken:
+            return not self._limit.sent
+        # Connections of a user's session, and mocks, do not say whether they sent; these are raised before they do. (To
+        # urllib3 1.26 a refused connection is a kind of timeout.)
         return any(isinstance(error, _BEFORE_SENDING) for error in chain)
 
     def _hint(self, chain: List[BaseException]) -> str:
@@ -519,15 +519,32 @@ class _Call:
             "`python -m opensandbox_sync.local` starts the embedded one"
         )
 
-    def refused(self, answer: Answer) -> ApiError:
-        """The error for an answer that is not a 2xx."""
-        body = _without_inputs(answer.content.decode("utf-8", "replace"))[:_ERROR_BODY_BYTES]
+    def refused(self, response: requests.Response, limit: connections.Limit) -> ApiError:
+        """The error for an answer that is not a 2xx. A body that does not come whole takes nothing from its status."""
+        soon = time.monotonic() + _ERROR_BODY_SECONDS
+        limit.deadline = soon if limit.deadline is None else min(limit.deadline, soon)
+        content, whole = b"", False
+        try:
+            while len(content) < _ERROR_BODY_BYTES and not whole:
+                left = _ERROR_BODY_BYTES - len(content)
+                block = self.guard(partial(response.raw.read, left, decode_content=True))
+                content += block
+                whole = not block
+        except ClosedError:
+            raise
+        except SandboxError:
+            pass
+        finally:
+            if not whole:
+                response.raw.close()
+            response.raw.release_conn()
+        body = _without_inputs(content.decode("utf-8", "replace"))
         code, message = error_of_body(body)
         message = message.encode("utf-8", "backslashreplace").decode()  # a message that cannot be printed says nothing
-        status = answer.status
+        status = response.status_code
         text = f"could not {self.action}: the server answered {status}"
         if 300 <= status < 400:
-            where = without_secrets(answer.headers.get("Location", "nowhere"))
+            where = without_secrets(response.headers.get("Location", "nowhere"))
             text += f", a redirect to {where}; redirects are not followed: set domain= to the final address"
         else:
             text += (f" {code}" if code else "") + (f": {message}" if message else "")
@@ -541,7 +558,7 @@ class _Call:
             request_id=self.request_id,
             status_code=status,
             body=body,
-            retry_after=_retry_after(answer.headers),
+            retry_after=_retry_after(response.headers),
         )
 
     # -- what users can watch ---------------------------------------------------------------------------------------
@@ -569,7 +586,11 @@ class _Call:
         logger.debug("%s %s: %s after %.3f s", self.method, record.url, status or "no answer", elapsed)
         hook = self.transport.config.on_response
         if hook is not None:
-            hook(ResponseRecord(record, status, elapsed, self.request_id, str(failure) if failure else None))
+            try:
+                hook(ResponseRecord(record, status, elapsed, self.request_id, str(failure) if failure else None))
+            except Exception:
+                # The server has acted: an error here would hide its answer, and lose what it made.
+                logger.debug("on_response raised", exc_info=True)
 
 
 class Body:
@@ -714,8 +735,8 @@ class _Adapter(HTTPAdapter):
     request, which costs as much as the request.
     """
 
-    def __init__(self, registry: Any) -> None:
-        self._pool_classes = connections.connection_pools(registry)
+    def __init__(self, registry: Any, closed: threading.Event) -> None:
+        self._pool_classes = connections.connection_pools(registry, closed)
         self._plain_pools: Dict[str, Any] = {}
         super().__init__(pool_connections=_POOLS, pool_maxsize=_POOLS, max_retries=0)
 
@@ -791,7 +812,11 @@ def _content(response: requests.Response) -> bytes:
     encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
     if answer is None or answer.chunked or not answer.length or encoded:
         return raw.read(decode_content=True)
-    content: bytes = answer.fp.read(answer.length)
+    try:
+        content: bytes = answer.fp.read(answer.length)
+    except MemoryError:
+        raw.close()
+        raise ProtocolError(f"the server promises {promised} bytes, more than fit into the memory") from None
     if len(content) < answer.length:
         raw.close()
         raise ConnectionError(f"the body ended {answer.length - len(content)} bytes short")
@@ -839,7 +864,10 @@ def _pairs(params: Params) -> List[Tuple[str, Any]]:
 
 def without_secrets(url: str) -> str:
     """``url`` without user information, query and fragment: those may hold keys and signatures."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "an address that is none"
     return parts._replace(netloc=parts.netloc.rsplit("@", 1)[-1], query="", fragment="").geturl()
 
 
@@ -908,7 +936,8 @@ def _validation(item: Any) -> str:
     # {"loc": ["body", "timeout"], "msg": …}
     if not isinstance(item, dict):
         return str(item)
-    where = ".".join(str(part) for part in item.get("loc") or ())
+    place = item.get("loc")
+    where = ".".join(map(str, place)) if isinstance(place, list) else ""
     return f"{where}: {item.get('msg')}" if where else str(item.get("msg"))
 
 

@@ -343,7 +343,7 @@ def written(batches: List[List[str]], *, end_lines: bool = False) -> str:
     output = LiveOutput(fold.execution, seen.append, seen.append)
     for texts in batches:
         events = [ServerEvent("stdout", text, 1) for text in texts]
-        fold.feed([event.to_raw() for event in events])
+        fold.feed(events)
         for event in events:
             output.take(event)
     fold.settle()

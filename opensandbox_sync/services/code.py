@@ -157,8 +157,14 @@ class CodeService:
     ) -> ExecutionStream:
         body = {"code": require_text("code", code, "'1 + 1'"), "context": _context_body(language, context)}
         limit = None if timeout is None else seconds("timeout", timeout)
-        fold = Fold(has_exit_code=False, concatenates=True, capture=capture, max_output=checked_max_output(max_output))
-        run = Run("run code", fold, interrupt=self._interrupt, timeout=limit, grace=0.0, drains=True)
+        fold = Fold(
+            has_exit_code=False,
+            concatenates=True,
+            drains=True,
+            capture=capture,
+            max_output=checked_max_output(max_output),
+        )
+        run = Run("run code", fold, interrupt=self._interrupt, timeout=limit, grace=0.0)
         client = self._sandbox._client
         try:
             return open_stream(

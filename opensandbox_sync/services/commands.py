@@ -25,7 +25,7 @@ from ..errors import (
 )
 from ..execution import INTERRUPT_SECONDS, Execution, ExecutionResult, ExecutionStream, Fold, Run, open_stream
 from ..models import check_env, check_whole, is_text, require_text
-from ..sse import Decoded, OutputRun, ServerEvent, each_event, text_of
+from ..sse import Decoded, OutputRun, ServerEvent, each_event
 
 if TYPE_CHECKING:
     from ..sandbox import Sandbox
@@ -140,7 +140,7 @@ class CommandService:
         body = command_body(command, cwd=cwd, env=env, timeout=timeout, uid=uid, gid=gid)
         body["background"] = True
         # The timeout is the background command's; the start itself is over at once.
-        run = Run("start a command", Fold(has_exit_code=False), look=self._look)
+        run = Run("start a command", Fold(has_exit_code=False), interrupt=self._interrupt, look=self._look)
         with self._opened(command, body, run) as stream:
             execution = stream.read_all()
         if execution.error is not None or execution.id is None:
@@ -337,7 +337,9 @@ class BackgroundCommand:
         pause = 0.02
         try:
             while True:
-                status = self.status()
+                left = math.inf if deadline is None else deadline - time.monotonic()
+                client = self._commands._sandbox._client
+                status = self._commands._status(self.id, max(0.05, min(left, client.config.timeout_seconds)))
                 if not status.running:
                     return status.exit_code
                 left = math.inf if deadline is None else deadline - time.monotonic()
@@ -429,16 +431,15 @@ def watcher(
                     for text in item.texts:
                         tell(text)
                 continue
-            for raw in each_event([item]):
-                kind = raw.get("type")
-                if kind == "stdout" or kind == "stderr":
-                    tell = on_text[kind]
+            for event in each_event([item]):
+                if event.type == "stdout" or event.type == "stderr":
+                    tell = on_text[event.type]
                     if tell is not None:
-                        tell(text_of(raw, "text"))
-                elif kind == "result" and on_result is not None:
-                    on_result(ExecutionResult.from_raw(raw))
+                        tell(event.text)
+                elif event.type == "result" and on_result is not None:
+                    on_result(ExecutionResult.from_event(event))
                 if on_event is not None:
-                    on_event(ServerEvent.from_raw(raw))
+                    on_event(event)
 
     return watch
 

@@ -115,7 +115,7 @@ class MetricsWatch:
         events = self._decoder.feed(block)
         if not events:
             self._decoder.raise_for_rest()
-        return deque(each_event(events))
+        return deque(event.raw for event in each_event(events))
 
     def _metrics(self, event: RawEvent) -> Metrics:
         problem: Optional[Any] = event.get("error")
