@@ -293,7 +293,7 @@ def _policy(options: argparse.Namespace) -> int:
             egress.deny(*options.deny)
         status = egress.get()
     policy = status.policy
-    rules = [] if policy is None else [(rule.action, rule.target) for rule in policy.egress]
+    rules = [] if policy is None else [(rule.action, rule.place) for rule in policy.egress]
     default = [] if policy is None else [(policy.default_action or "deny", "everything else")]
     enforced = f"mode {status.mode}, enforced by {status.enforcement_mode}"
     _show(options, _encoded(status), _table(("ACTION", "TARGET"), [*rules, *default]) + "\n" + enforced)

@@ -55,7 +55,9 @@ from .models import (
     SandboxInfo,
     SandboxLifecycle,
     Volume,
+    check_flag,
     check_text_map,
+    check_whole,
     one_or_more,
     require_text,
 )
@@ -185,7 +187,7 @@ class SandboxClient:
         pool: Optional[str] = None,
         timeout: Optional[Duration] = DEFAULT_TIMEOUT_SECONDS,
         ready_timeout: Duration = DEFAULT_READY_TIMEOUT_SECONDS,
-        env: Optional[Mapping[str, str]] = None,
+        env: Optional[Mapping[str, Optional[str]]] = None,
         metadata: Optional[Mapping[str, str]] = None,
         resource_limits: Optional[Mapping[str, str]] = None,
         resource_requests: Optional[Mapping[str, str]] = None,
@@ -378,6 +380,7 @@ class SandboxClient:
         ``use_server_proxy`` is as the client is configured unless given. ``expires`` (Unix seconds, or an aware
         datetime) asks for a signed address; not every server has one, and none signs its own proxy's.
         """
+        check_flag("use_server_proxy", use_server_proxy)
         if expires is not None and use_server_proxy:
             raise InvalidArgumentError(
                 "expires and use_server_proxy exclude each other: the server signs direct addresses only"
@@ -387,10 +390,11 @@ class SandboxClient:
         if isinstance(expires, datetime):
             try:
                 expires = math.ceil(expires.timestamp())
-            except (OverflowError, ValueError) as cause:
-                raise InvalidArgumentError(f"expires cannot be {expires!r}: {cause}") from cause
-        if expires is not None and (isinstance(expires, bool) or not isinstance(expires, int) or expires <= 0):
-            raise InvalidArgumentError(f"expires must be Unix seconds or a datetime, not {expires!r}")
+            except (OverflowError, ValueError, OSError):
+                raise InvalidArgumentError(f"expires must be a time that a clock can show, not {expires}") from None
+        if expires is not None:
+            # More digits than these are milliseconds.
+            check_whole("expires (Unix seconds, or a datetime)", expires, 1, 10**11)
         return self._endpoint(sandbox_id, port, use_server_proxy=use_server_proxy, expires=expires)
 
     # -- the other resources ----------------------------------------------------------------------------------------
@@ -552,9 +556,7 @@ def _path(sandbox_id: str) -> str:
 def page_params(page: int, page_size: int) -> List[Tuple[str, Any]]:
     """The query of one page of any list; the server takes 1 to 200 items."""
     for name, value, most in (("page", page, None), ("page_size", page_size, _PAGE_SIZE)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1 or (most and value > most):
-            bound = f"from 1 to {most}" if most else "from 1 up"
-            raise InvalidArgumentError(f"{name} must be a whole number {bound}, not {value!r}")
+        check_whole(name, value, 1, most)
     return [("page", page), ("pageSize", page_size)]
 
 
@@ -586,9 +588,11 @@ def all_pages(read: Callable[[int], Page[T]], key: Callable[[T], str]) -> List[T
 
 def metadata_params(metadata: Optional[Mapping[str, str]]) -> List[Tuple[str, Any]]:
     """The query that asks for items with all of ``metadata``."""
-    if not metadata:
+    if metadata is None:
         return []
     check_text_map("metadata", metadata)
+    if not metadata:
+        return []
     # The server decodes this once more than the rest of the query.
     return [("metadata", "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in metadata.items()))]
 

@@ -2,12 +2,14 @@
 
 A field's name on the wire is its camelCase name, in a ``SnakeCaseModel`` its own, or what its ``wire`` metadata says.
 What the server leaves out or sends as null takes the field's default; a key that no field knows stays in ``raw``, where
-the model has one.
+the model has one. An error names the field and the kind of what came, and never shows it: tokens, signed addresses and
+values of variables come through here.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 from datetime import datetime, timedelta, timezone
 from typing import Any, Callable, Dict, List, Optional, Tuple, Type, TypeVar, Union, get_type_hints
@@ -38,7 +40,7 @@ def parse_datetime(text: Any) -> datetime:
     """
     found = _STAMP.match(text) if isinstance(text, str) else None
     if not found:
-        raise ProtocolError(f"the server sent {text!r} where a time belongs")
+        raise ProtocolError(f"the server sent {_kind(text)} where a time belongs")
     year, month, day, hour, minute, second, digits, zone = found.groups()
     micro = int((digits or "0")[:6].ljust(6, "0"))
     offset = timedelta(0)
@@ -48,7 +50,7 @@ def parse_datetime(text: Any) -> datetime:
     try:
         return datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), micro, timezone(offset))
     except ValueError as cause:
-        raise ProtocolError(f"the server sent {text!r} where a time belongs: {cause}") from None
+        raise ProtocolError(f"the server sent a time that is none: {cause}") from None
 
 
 def format_datetime(moment: datetime) -> str:
@@ -58,8 +60,15 @@ def format_datetime(moment: datetime) -> str:
 
 def decode(model: Type[T], data: Any) -> T:
     """``data`` (parsed JSON) as ``model``; raises ``ProtocolError`` naming the field that does not fit."""
+    try:
+        return _decode(model, _without_lone_surrogates(data))
+    except RecursionError as cause:
+        raise ProtocolError(f"the server sent a {model.__name__} that is nested too deep") from cause
+
+
+def _decode(model: Type[T], data: Any) -> T:
     if not isinstance(data, dict):
-        raise ProtocolError(f"the server sent {_shown(data)} where a {model.__name__} belongs")
+        raise ProtocolError(f"the server sent {_kind(data)} where a {model.__name__} belongs")
     values: Dict[str, Any] = {}
     for name, key, read, required in _plan(model):
         value = data.get(key)
@@ -148,7 +157,7 @@ def _reader(kind: Any) -> Reader:
         return _dict_reader(_reader(arguments[1]))
     if dataclasses.is_dataclass(kind):
         model: Any = kind
-        return lambda value: decode(model, value)
+        return lambda value: _decode(model, value)
     return _SCALARS.get(kind, _anything)
 
 
@@ -159,7 +168,7 @@ def _anything(value: Any) -> Any:
 def _list_reader(read: Reader) -> Reader:
     def reader(value: Any) -> Any:
         if not isinstance(value, list):
-            raise ProtocolError(f"a list belongs here, not {_shown(value)}")
+            raise ProtocolError(f"a list belongs here, not {_kind(value)}")
         return [read(item) for item in value]
 
     return reader
@@ -168,7 +177,7 @@ def _list_reader(read: Reader) -> Reader:
 def _dict_reader(read: Reader) -> Reader:
     def reader(value: Any) -> Any:
         if not isinstance(value, dict):
-            raise ProtocolError(f"an object belongs here, not {_shown(value)}")
+            raise ProtocolError(f"an object belongs here, not {_kind(value)}")
         return {key: read(item) for key, item in value.items()}
 
     return reader
@@ -178,27 +187,61 @@ def _scalar(wanted: Tuple[type, ...], name: str, convert: Optional[Callable[[Any
     def reader(value: Any) -> Any:
         # bool is an int to Python, and is none on the wire.
         if not isinstance(value, wanted) or (isinstance(value, bool) and bool not in wanted):
-            raise ProtocolError(f"{name} belongs here, not {_shown(value)}")
+            raise ProtocolError(f"{name} belongs here, not {_kind(value)}")
         return convert(value) if convert else value
 
     return reader
 
 
 def _whole(value: Any) -> int:
-    if value != value or value in (float("inf"), float("-inf")) or value != int(value):
-        raise ProtocolError(f"a whole number belongs here, not {value!r}")
+    # No counter of the wire is longer than 64 bits, and Python does not even print what has thousands of digits.
+    if not -(2**63) <= value < 2**63 or value != int(value):
+        raise ProtocolError("a whole number of at most 64 bits belongs here, not another number")
     return int(value)
+
+
+def _finite(value: Any) -> float:
+    try:
+        number = float(value)
+    except OverflowError:  # an int of 400 digits
+        number = math.inf
+    if not math.isfinite(number):
+        raise ProtocolError("a finite number belongs here, not one that is out of range")
+    return number
 
 
 _SCALARS: Dict[Any, Reader] = {
     str: _scalar((str,), "text"),
     int: _scalar((int, float), "a whole number", _whole),
-    float: _scalar((int, float), "a number", float),
+    float: _scalar((int, float), "a number", _finite),
     bool: _scalar((bool,), "true or false"),
     datetime: parse_datetime,
 }
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+def _without_lone_surrogates(value: Any) -> Any:
+    """Half of an escaped pair (``\\ud800``) is no character, and no encoder takes it: it becomes U+FFFD."""
+    if isinstance(value, str):
+        if value.isascii():
+            return value
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_without_lone_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {_without_lone_surrogates(key): _without_lone_surrogates(item) for key, item in value.items()}
+    return value
+
+
+def _kind(value: Any) -> str:
+    """What JSON calls ``value``, and how long it is; never what it holds."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return "a number"
+    if isinstance(value, str):
+        return f"text of {len(value)} characters"
+    if isinstance(value, list):
+        return f"a list of {len(value)} items"
+    return f"an object with {len(value)} keys" if isinstance(value, dict) else type(value).__name__

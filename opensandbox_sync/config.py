@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import os
+import re
 from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Callable, Dict, Mapping, Optional, Tuple, Union
@@ -12,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from ._version import __version__
 from .errors import InvalidArgumentError
+from .models import is_text, require_text, shown
 
 if TYPE_CHECKING:
     import requests
@@ -29,11 +31,21 @@ DEFAULT_REQUEST_TIMEOUT_SECONDS = 30
 #: The server reads language and version out of this shape.
 DEFAULT_USER_AGENT = f"OpenSandbox-PythonSync-SDK/{__version__}"
 
+#: Seconds; the longest duration that any argument takes (31 years). In nanoseconds, which sockets, locks and the
+#: daemon count in, it fits 64 bits.
+LONGEST_SECONDS = 10**9
+
 Duration = Union[float, int, timedelta]
+
+# RFC 9110: what a header's name may consist of, and what its value may not hold.
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]*")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 def seconds(name: str, value: Any, *, allow_zero: bool = False) -> float:
-    """``value`` (seconds or a timedelta) as finite seconds above zero, or an error that names the argument."""
+    """``value`` (seconds or a timedelta) as seconds above zero, at most ``LONGEST_SECONDS``, or an error that names the
+    argument.
+    """
     if isinstance(value, timedelta):
         number = value.total_seconds()
     elif isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -42,10 +54,12 @@ def seconds(name: str, value: Any, *, allow_zero: bool = False) -> float:
         except OverflowError:
             number = math.inf
     else:
-        raise InvalidArgumentError(f"{name} must be seconds (a number) or a timedelta, not {value!r}")
-    if not math.isfinite(number) or number < 0 or (number == 0 and not allow_zero):
+        raise InvalidArgumentError(f"{name} must be seconds (a number) or a timedelta, not {shown(value)}")
+    if not 0 <= number <= LONGEST_SECONDS or (number == 0 and not allow_zero):
         bound = "0 or more" if allow_zero else "more than 0"
-        raise InvalidArgumentError(f"{name} must be finite and {bound} seconds, not {value!r}")
+        raise InvalidArgumentError(
+            f"{name} must be finite and {bound} seconds, at most {LONGEST_SECONDS}, not {shown(value)}"
+        )
     return number
 
 
@@ -92,7 +106,9 @@ class ConnectionConfig:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        domain = self.domain if self.domain else os.environ.get("OPEN_SANDBOX_DOMAIN") or "localhost:8080"
+        domain = self.domain
+        if domain is None or domain == "":
+            domain = os.environ.get("OPEN_SANDBOX_DOMAIN") or "localhost:8080"
         put(self, "domain", domain)
         if self.api_key is None or self.api_key == "":
             put(self, "api_key", os.environ.get("OPEN_SANDBOX_API_KEY") or None)
@@ -101,23 +117,36 @@ class ConnectionConfig:
         put(self, "headers", _checked_headers("headers", self.headers))
         put(self, "sandbox_headers", _checked_headers("sandbox_headers", self.sandbox_headers))
         if self.protocol not in ("http", "https"):
-            raise InvalidArgumentError(f"protocol must be 'http' or 'https', not {self.protocol!r}")
-        if self.use_server_proxy not in (True, False, "auto"):
-            raise InvalidArgumentError(f"use_server_proxy must be True, False or 'auto', not {self.use_server_proxy!r}")
+            raise InvalidArgumentError(f"protocol must be 'http' or 'https', not {shown(self.protocol)}")
+        if not isinstance(self.use_server_proxy, bool) and self.use_server_proxy != "auto":
+            raise InvalidArgumentError(
+                f"use_server_proxy must be True, False or 'auto', not {shown(self.use_server_proxy)}"
+            )
         self._check_objects()
-        for name, value in (("api_key", self.api_key), ("user_agent", self.user_agent)):
-            if value is not None:
-                _checked_headers(name, {name: value})
+        _checked_headers("user_agent", {"user_agent": require_text("user_agent", self.user_agent)})
+        if self.api_key is not None and not isinstance(self.api_key, str):
+            raise InvalidArgumentError(f"api_key must be text, not {type(self.api_key).__name__}")
+        if self.api_key is not None:
+            _checked_headers("api_key", {"api_key": self.api_key})
         put(self, "_parsed", _parse_domain(domain, self.protocol))
 
     def _check_objects(self) -> None:
         """What is given as an object is known by what it can do, so that a mock is as good."""
-        if self.retry is not None and not hasattr(self.retry, "delay"):
-            raise InvalidArgumentError(f"retry must be a RetryPolicy, not {self.retry!r}")
-        if self.session is not None and not hasattr(self.session, "send"):
-            raise InvalidArgumentError(f"session must be a requests.Session, not {type(self.session).__name__}")
-        if self.verify is not None and not isinstance(self.verify, (bool, str)):
-            raise InvalidArgumentError(f"verify must be True, False or the path of a CA bundle, not {self.verify!r}")
+        # A class has the methods, too, and answers none of them.
+        if self.retry is not None and (isinstance(self.retry, type) or not hasattr(self.retry, "delay")):
+            raise InvalidArgumentError(f"retry must be a RetryPolicy, such as RetryPolicy(), not {shown(self.retry)}")
+        if self.session is not None and (isinstance(self.session, type) or not hasattr(self.session, "send")):
+            raise InvalidArgumentError(f"session must be a requests.Session(), not {_kind(self.session)}")
+        # An empty path would turn the verification off.
+        if self.verify is not None and not isinstance(self.verify, bool) and not _is_path(self.verify):
+            raise InvalidArgumentError(
+                f"verify must be True, False or the path of a CA bundle (text), not {shown(self.verify)}"
+            )
+        pair = isinstance(self.cert, (tuple, list)) and len(self.cert) == 2
+        if self.cert is not None and not all(map(_is_path, self.cert if pair else (self.cert,))):
+            raise InvalidArgumentError(
+                f"cert must be the path of a certificate, or a pair of its path and its key's, not {_kind(self.cert)}"
+            )
         check_callables(on_request=self.on_request, on_response=self.on_response)
 
     @property
@@ -168,20 +197,31 @@ class ConnectionConfig:
         return f"ConnectionConfig({self.base_url!r}, api_key {key}, use_server_proxy={self.use_server_proxy!r})"
 
 
+def _kind(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+
+
+def _is_path(value: Any) -> bool:
+    return is_text(value) and value != ""
+
+
+_A_DOMAIN = "a host with an optional port, such as 'localhost:8080' or 'https://sandbox.example.com'"
+
+
 def _parse_domain(domain: Any, protocol: str) -> Tuple[str, str, str, Dict[str, str]]:
     """(scheme, host[:port], path prefix without /v1, headers for user information in the URL)."""
-    wanted = "a host with an optional port, such as 'localhost:8080' or 'https://sandbox.example.com'"
-    text = domain.strip() if isinstance(domain, str) else ""
-    bare, mark, _ = text.partition("?")  # a query may be a secret, too
-    shown = ("***@" + bare.rsplit("@", 1)[1] if "@" in bare else bare) + mark if text else domain
+    if not isinstance(domain, str):
+        raise InvalidArgumentError(f"domain must be {_A_DOMAIN}, not {type(domain).__name__}")
+    text = domain.strip()
     try:
         url = urlsplit(text if "://" in text else f"{protocol}://{text}")
         port, host = url.port, url.hostname
-    except ValueError as cause:
-        raise InvalidArgumentError(f"domain {shown!r} cannot be read ({cause}); it must be {wanted}") from None
-    bad = any(c.isspace() or ord(c) < 32 for c in text)
+    except ValueError:  # its text may repeat a part of a password
+        raise InvalidArgumentError(f"domain must be {_A_DOMAIN}, not {_without_secrets(text)}") from None
+    # An '@' behind the host ends a password that has a '/' in it.
+    bad = not is_text(text) or any(c.isspace() or ord(c) < 32 for c in text) or "@" in url.path
     if bad or not host or url.scheme not in ("http", "https") or url.query or url.fragment or port == 0:
-        raise InvalidArgumentError(f"domain must be {wanted}, not {shown!r}")
+        raise InvalidArgumentError(f"domain must be {_A_DOMAIN}, not {_without_secrets(text)}")
     path = url.path.rstrip("/")
     if path.endswith("/v1"):
         path = path[:-3].rstrip("/")
@@ -197,16 +237,38 @@ def _parse_domain(domain: Any, protocol: str) -> Tuple[str, str, str, Dict[str, 
     return url.scheme, authority, path, headers
 
 
+def _without_secrets(text: str) -> str:
+    """A domain that was refused, for the error's text: user information, queries and fragments may be secrets."""
+    user, at, rest = text.rpartition("@")
+    if not at:
+        bare = re.split("[?#]", text)[0]
+        return shown(bare) + (" and what follows it" if bare != text else "")
+    if re.search("[/?#]", user.partition("://")[2] or user):
+        # Where the password ends is anyone's guess.
+        return "this one; in a password '#' is written %23, '/' %2F, '?' %3F, and '@' %40"
+    return shown("***@" + re.split("[?#]", rest)[0])
+
+
 def _checked_headers(name: str, headers: Any) -> Dict[str, str]:
+    """Headers that HTTP can send; their values are never shown, since they may be secrets."""
     if not isinstance(headers, Mapping):
         raise InvalidArgumentError(f"{name} must be a mapping of text to text, not {type(headers).__name__}")
     for key, value in headers.items():
-        if not isinstance(key, str) or not key or not isinstance(value, str):
-            raise InvalidArgumentError(f"{name} must map text to text; {key!r} does not")
-        # The value is never shown: it may be a secret.
-        if any(c in "\r\n\0" for c in key + value) or value != value.strip() or ":" in key:
+        if not isinstance(key, str) or not isinstance(value, str):
             raise InvalidArgumentError(
-                f"{name}: {key!r} has a line break, a NUL or outer white space, which HTTP cannot send"
+                f"{name} must map text to text, not {type(key).__name__} to {type(value).__name__}"
+            )
+        # Only what is a name for sure: someone may have put "Name: value" here.
+        known = _HEADER_NAME.match(key)
+        begin = known.group() if known else ""
+        if begin != key or not key:
+            raise InvalidArgumentError(
+                f"{name}: the name of a header must be of ASCII letters, digits and !#$%&'*+-.^_`|~; "
+                f"the one that begins with {shown(begin)} is not"
+            )
+        if _CONTROL.search(value) or value != value.strip():
+            raise InvalidArgumentError(
+                f"{name}: {key!r} has a line break, a control character or outer white space, which HTTP cannot send"
             )
         try:
             value.encode("latin-1")

@@ -18,8 +18,12 @@ from .models import (
     SandboxLifecycle,
     Volume,
     check_argv,
+    check_env,
+    check_model,
+    check_models,
     check_text_map,
     require_text,
+    shown,
 )
 
 # What decides these is the pool or the template; the server refuses them, or ignores them in silence.
@@ -73,13 +77,13 @@ def create_body(
     """
     source = _source(image=image, snapshot_id=snapshot_id, template_id=template_id, pool=pool)
     if not isinstance(secure_access, bool):
-        raise InvalidArgumentError(f"secure_access must be True or False, not {secure_access!r}")
+        raise InvalidArgumentError(f"secure_access must be True or False, not {shown(secure_access)}")
     wanted: Dict[str, Any] = {
         "image": _model("image", ImageSpec(image) if isinstance(image, str) else image, ImageSpec),
         "snapshot_id": snapshot_id,
         "template_id": template_id,
         "timeout": _life(timeout, source),
-        "env": _text_map("env", env, allow_none=True) or None,
+        "env": _env(env) or None,
         "metadata": _text_map("metadata", metadata) or None,
         "resource_limits": _text_map("resource_limits", resource_limits),
         "resource_requests": _text_map("resource_requests", resource_requests) or None,
@@ -141,24 +145,28 @@ def _life(timeout: Optional[Duration], source: str) -> Optional[int]:
     return None
 
 
-def _text_map(name: str, value: Any, *, allow_none: bool = False) -> Optional[Dict[str, Any]]:
+def _env(value: Any) -> Optional[Dict[str, Any]]:
     if value is None:
         return None
-    check_text_map(name, value, allow_none=allow_none)
+    check_env("env", value, allow_none=True)
+    return dict(value)
+
+
+def _text_map(name: str, value: Any) -> Optional[Dict[str, Any]]:
+    if value is None:
+        return None
+    check_text_map(name, value)
     return dict(value)
 
 
 def _model(name: str, value: Any, kind: type) -> Any:
-    if value is not None and not isinstance(value, kind):
-        raise InvalidArgumentError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
-    return encode(value)
+    return None if value is None else encode(check_model(name, value, kind))
 
 
 def _policy(policy: Any) -> Any:
-    encoded = _model("network_policy", policy, NetworkPolicy)
-    if policy is not None:
+    if isinstance(policy, NetworkPolicy):
         policy.validate("network_policy")
-    return encoded
+    return _model("network_policy", policy, NetworkPolicy)
 
 
 def _proxy(proxy: Any) -> Any:
@@ -169,15 +177,11 @@ def _proxy(proxy: Any) -> Any:
 def _volumes(volumes: Any) -> List[Any]:
     if volumes is None:
         return []
-    if isinstance(volumes, (str, bytes, Mapping)) or not isinstance(volumes, Iterable):
-        raise InvalidArgumentError(f"volumes must be a list of Volume, not {type(volumes).__name__}")
-    found, names = [], set()
-    for volume in volumes:
-        if not isinstance(volume, Volume):
-            raise InvalidArgumentError(f"volumes must hold Volume, not {type(volume).__name__}")
+    names = set()
+    found = check_models("volumes", volumes, Volume)
+    for volume in found:
         volume.validate()  # again: it may have been changed since it was made
         if volume.name in names:
             raise InvalidArgumentError(f"volumes: two are named {volume.name!r}; each needs a name of its own")
         names.add(volume.name)
-        found.append(encode(volume))
-    return found
+    return [encode(volume) for volume in found]

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Dict, Generic, Iterable, Iterator, List, Mapping, Optional, Sequence, TypeVar, overload
+from typing import Any, Dict, Generic, Iterable, Iterator, List, Mapping, Optional, Sequence, Type, TypeVar, overload
 
 from .errors import InvalidArgumentError
 
@@ -27,13 +27,63 @@ def _has_utf8(value: str) -> bool:
     return True
 
 
+def shown(value: Any) -> str:
+    """``value`` for an error's text: never long, and never an error itself (an int of 5000 digits has no ``repr``)."""
+    try:
+        text = repr(value)
+    except Exception:
+        return f"a {type(value).__name__} without a repr"
+    return text if len(text) <= 200 else text[:197] + "..."
+
+
 def require_text(name: str, value: Any, example: str = "") -> str:
     """``value`` if it is text with something in it, or an error that names the argument."""
     if not is_text(value) or not value.strip():
         hint = f", such as {example}" if example else ""
-        raise InvalidArgumentError(f"{name} must be text that is not blank and has no NUL{hint}; got {value!r}")
+        raise InvalidArgumentError(f"{name} must be text that is not blank and has no NUL{hint}; got {shown(value)}")
     text: str = value
     return text
+
+
+def require_secret(name: str, value: Any) -> str:
+    """``value`` if it is text that is not empty, or an error that does not show it."""
+    if not is_text(value) or not value:
+        raise InvalidArgumentError(f"{name} must be text that is not empty and has no NUL (what came is not shown)")
+    text: str = value
+    return text
+
+
+def check_whole(name: str, value: Any, least: int = 0, most: Optional[int] = None) -> int:
+    """``value`` if it is a whole number in these bounds; True, which is an int to Python, is none."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least or (most is not None and value > most):
+        bound = f"from {least} up" if most is None else f"from {least} to {most}"
+        raise InvalidArgumentError(f"{name} must be a whole number {bound}, not {shown(value)}")
+    return value
+
+
+def check_flag(name: str, value: Any) -> Optional[bool]:
+    """``value`` if it is True, False, or None, which is not set."""
+    if value is not None and not isinstance(value, bool):
+        raise InvalidArgumentError(f"{name} must be True or False, not {shown(value)}")
+    return value
+
+
+def check_models(name: str, value: Any, kind: Type[T]) -> List[T]:
+    """``value`` as a list, each item of which is a ``kind``; items are not shown, since they may hold secrets."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise InvalidArgumentError(f"{name} must be a list of {kind.__name__}, not {type(value).__name__}")
+    found = list(value)
+    for index, item in enumerate(found):
+        if not isinstance(item, kind):
+            raise InvalidArgumentError(f"{name}[{index}] must be a {kind.__name__}, not {type(item).__name__}")
+    return found
+
+
+def check_model(name: str, value: Any, kind: Type[T]) -> T:
+    """``value`` if it is a ``kind``; it is not shown, since it may hold secrets."""
+    if not isinstance(value, kind):
+        raise InvalidArgumentError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+    return value
 
 
 def check_text_map(name: str, value: Any, *, allow_none: bool = False) -> None:
@@ -42,7 +92,7 @@ def check_text_map(name: str, value: Any, *, allow_none: bool = False) -> None:
         raise InvalidArgumentError(f"{name} must be a mapping of text to text, not {type(value).__name__}")
     for key, item in value.items():
         if not is_text(key) or not key:
-            raise InvalidArgumentError(f"{name} must have text keys that are not empty, not {key!r}")
+            raise InvalidArgumentError(f"{name} must have text keys that are not empty, not {shown(key)}")
         if isinstance(item, str):
             if not is_text(item):
                 raise InvalidArgumentError(f"{name}[{key!r}] has a NUL or half a surrogate pair, which is no text")
@@ -52,12 +102,20 @@ def check_text_map(name: str, value: Any, *, allow_none: bool = False) -> None:
             )
 
 
+def check_env(name: str, value: Any, *, allow_none: bool = False) -> None:
+    """Refuse anything but names of variables to their values."""
+    check_text_map(name, value, allow_none=allow_none)
+    for key in value:
+        if "=" in key:
+            raise InvalidArgumentError(f"{name}: {key!r} has a '=' in its name, which no environment can hold")
+
+
 def one_or_more(name: str, value: Optional[Iterable[str]]) -> List[str]:
     """``value`` as a list; a bare text, whose characters would be taken one by one, is refused."""
     if value is None:
         return []
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-        raise InvalidArgumentError(f"{name} must be a list of texts, not {value!r}")
+        raise InvalidArgumentError(f"{name} must be a list of texts, not {shown(value)}")
     return list(value)
 
 
@@ -65,11 +123,11 @@ def check_argv(name: str, value: Any) -> List[str]:
     """``value`` as a list of words, the first of which is a program."""
     if isinstance(value, (str, bytes)) or not isinstance(value, Sequence) or not value:
         raise InvalidArgumentError(
-            f"{name} must be a list of words that is not empty, such as ['sleep', '60'], not {value!r}"
+            f"{name} must be a list of words that is not empty, such as ['sleep', '60'], not {shown(value)}"
         )
     for word in value:
-        if not isinstance(word, str) or "\0" in word:
-            raise InvalidArgumentError(f"{name} must hold texts without NUL, not {word!r}")
+        if not is_text(word):
+            raise InvalidArgumentError(f"{name} must hold texts without NUL, not {shown(word)}")
     require_text(f"{name}[0]", value[0])
     return list(value)
 
@@ -86,8 +144,7 @@ class ImageAuth:
 
     def __post_init__(self) -> None:
         require_text("username", self.username)
-        if not isinstance(self.password, str) or not self.password:
-            raise InvalidArgumentError("password must be text that is not empty")
+        require_secret("password", self.password)
 
 
 @dataclass
@@ -99,6 +156,8 @@ class ImageSpec:
 
     def __post_init__(self) -> None:
         require_text("image uri", self.uri, "'python:3.12'")
+        if self.auth is not None:
+            check_model("image auth", self.auth, ImageAuth)
 
 
 _PLATFORM_NAMES = {"os": ("linux", "windows"), "arch": ("amd64", "arm64")}
@@ -119,7 +178,7 @@ class PlatformSpec:
             value = getattr(self, name)
             normal = value.strip().lower() if isinstance(value, str) else None
             if normal not in known:
-                raise InvalidArgumentError(f"platform {name} must be {known[0]!r} or {known[1]!r}, not {value!r}")
+                raise InvalidArgumentError(f"platform {name} must be {known[0]!r} or {known[1]!r}, not {shown(value)}")
             setattr(self, name, normal)
 
 
@@ -127,16 +186,28 @@ class PlatformSpec:
 class NetworkRule:
     """One egress rule: ``action`` is ``allow`` or ``deny``; ``target`` is a domain, ``*.domain``, an IP address or a
     CIDR block.
+
+    The newest sidecars know ``ports`` for addresses; with them an empty target is any address.
     """
 
     action: str
-    target: str
+    target: str = ""
+    ports: Optional[List[int]] = None
 
     def validate(self, where: str) -> None:
         """Raise ``InvalidArgumentError`` where the sidecar would refuse this rule."""
         if self.action not in ("allow", "deny"):
-            raise InvalidArgumentError(f"{where}: action must be 'allow' or 'deny', not {self.action!r}")
-        require_text(f"{where}: target", self.target, "'pypi.org' or '*.example.com'")
+            raise InvalidArgumentError(f"{where}: action must be 'allow' or 'deny', not {shown(self.action)}")
+        if self.ports is not None:
+            self.ports = check_ports(f"{where}: ports", self.ports)
+        if not self.ports or self.target != "":
+            require_text(f"{where}: target", self.target, "'pypi.org' or '*.example.com'")
+
+    @property
+    def place(self) -> str:
+        """The target and the ports in words, for people to read."""
+        ports = ", ".join(map(str, self.ports or ()))
+        return (self.target or "any address") + (f" port {ports}" if ports else "")
 
 
 @dataclass
@@ -152,9 +223,9 @@ class NetworkPolicy:
         """Raise ``InvalidArgumentError`` where the sidecar would refuse this policy."""
         if self.default_action not in (None, "allow", "deny"):
             raise InvalidArgumentError(
-                f"{where}: default_action must be 'allow' or 'deny', not {self.default_action!r}"
+                f"{where}: default_action must be 'allow' or 'deny', not {shown(self.default_action)}"
             )
-        check_rules(f"{where}: egress", self.egress)
+        self.egress = check_rules(f"{where}: egress", self.egress)
 
     def _repr_html_(self) -> str:
         from .notebook import policy_html
@@ -164,14 +235,17 @@ class NetworkPolicy:
 
 def check_rules(where: str, rules: Any) -> List[NetworkRule]:
     """``rules`` as a list; raises ``InvalidArgumentError`` for what is no rule, or one the sidecar would refuse."""
-    if isinstance(rules, (str, bytes, Mapping)) or not isinstance(rules, Iterable):
-        raise InvalidArgumentError(f"{where} must be a list of NetworkRule, not {type(rules).__name__}")
-    found = list(rules)
+    found = check_models(where, rules, NetworkRule)
     for index, rule in enumerate(found):
-        if not isinstance(rule, NetworkRule):
-            raise InvalidArgumentError(f"{where}[{index}] must be a NetworkRule, not {type(rule).__name__}")
         rule.validate(f"{where}[{index}]")
     return found
+
+
+def check_ports(name: str, value: Any) -> List[int]:
+    """``value`` as a list of port numbers."""
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
+        raise InvalidArgumentError(f"{name} must be a list of port numbers, such as [443], not {shown(value)}")
+    return [check_whole(f"each of {name}", port, 1, 65535) for port in value]
 
 
 @dataclass
@@ -179,6 +253,10 @@ class CredentialProxyConfig:
     """Whether the egress sidecar may put credentials into requests (needed for the credential vault)."""
 
     enabled: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.enabled, bool):
+            raise InvalidArgumentError(f"credential_proxy enabled must be True or False, not {shown(self.enabled)}")
 
 
 @dataclass
@@ -211,10 +289,8 @@ class PeriodicLifecycleHook:
 
 def _check_hook(where: str, command: Any, timeout: Any, most: int) -> None:
     check_argv(f"{where}: command", command)
-    if timeout is None:
-        return
-    if isinstance(timeout, bool) or not isinstance(timeout, int) or not 1 <= timeout <= most:
-        raise InvalidArgumentError(f"{where}: timeout_seconds must be a whole number from 1 to {most}, not {timeout!r}")
+    if timeout is not None:
+        check_whole(f"{where}: timeout_seconds", timeout, 1, most)
 
 
 @dataclass
@@ -225,12 +301,13 @@ class SandboxLifecycle:
     periodic: Optional[List[PeriodicLifecycleHook]] = None
 
     def __post_init__(self) -> None:
-        if self.pre_start is not None and not isinstance(self.pre_start, LifecycleHook):
-            raise InvalidArgumentError(f"pre_start must be a LifecycleHook, not {type(self.pre_start).__name__}")
+        if self.pre_start is not None:
+            check_model("pre_start", self.pre_start, LifecycleHook)
+        if self.periodic is None:
+            return
         names = set()
-        for hook in self.periodic or ():
-            if not isinstance(hook, PeriodicLifecycleHook):
-                raise InvalidArgumentError(f"periodic must hold PeriodicLifecycleHook, not {type(hook).__name__}")
+        self.periodic = check_models("periodic", self.periodic, PeriodicLifecycleHook)
+        for hook in self.periodic:
             if hook.name.strip() in names:
                 raise InvalidArgumentError(f"periodic: two hooks are named {hook.name!r}; each needs a name of its own")
             names.add(hook.name.strip())
@@ -272,17 +349,19 @@ class PVC:
     def validate(self, where: str) -> None:
         """Raise ``InvalidArgumentError`` where the server would refuse this backend."""
         _check_label(f"{where}: pvc claim_name", self.claim_name, 253)
-        _check_flag(f"{where}: create_if_not_exists", self.create_if_not_exists)
-        _check_flag(f"{where}: delete_on_sandbox_termination", self.delete_on_sandbox_termination)
+        check_flag(f"{where}: create_if_not_exists", self.create_if_not_exists)
+        check_flag(f"{where}: delete_on_sandbox_termination", self.delete_on_sandbox_termination)
         if self.storage_class is not None:
             require_text(f"{where}: storage_class", self.storage_class)
         if self.storage is not None and not _fits(r"\d+(\.\d+)?(Ki|Mi|Gi|Ti|Pi|Ei)?", self.storage):
             raise InvalidArgumentError(
                 f"{where}: storage must be a number with Ki, Mi, Gi, Ti, Pi, Ei or nothing behind it, such as '10Gi', "
-                f"not {self.storage!r}"
+                f"not {shown(self.storage)}"
             )
-        for mode in one_or_more(f"{where}: access_modes", self.access_modes):
-            require_text(f"{where}: each of access_modes", mode, "'ReadWriteOnce'")
+        if self.access_modes is not None:
+            self.access_modes = one_or_more(f"{where}: access_modes", self.access_modes)
+            for mode in self.access_modes:
+                require_text(f"{where}: each of access_modes", mode, "'ReadWriteOnce'")
 
 
 @dataclass
@@ -306,17 +385,17 @@ class OSSFS:
             raise InvalidArgumentError(f"{where}: ossfs bucket must have 3 to 63 characters, not {self.bucket!r}")
         require_text(f"{where}: ossfs endpoint", self.endpoint, "'oss-cn-hangzhou.aliyuncs.com'")
         if self.version not in ("1.0", "2.0"):
-            raise InvalidArgumentError(f"{where}: ossfs version must be '1.0' or '2.0' (text), not {self.version!r}")
-        for option in one_or_more(f"{where}: ossfs options", self.options):
+            raise InvalidArgumentError(
+                f"{where}: ossfs version must be '1.0' or '2.0' (text), not {shown(self.version)}"
+            )
+        if self.options is not None:
+            self.options = one_or_more(f"{where}: ossfs options", self.options)
+        for option in self.options or ():
             require_text(f"{where}: each of ossfs options", option, "'allow_other'")
             if option.strip().startswith("-"):
                 raise InvalidArgumentError(f"{where}: ossfs option {option!r} must be without its leading '-'")
         for name in ("access_key_id", "access_key_secret"):
-            key = getattr(self, name)
-            if not isinstance(key, str) or not key:
-                raise InvalidArgumentError(
-                    f"{where}: ossfs {name} must be text that is not empty: the server demands both keys"
-                )
+            require_secret(f"{where}: ossfs {name} (the server demands both keys)", getattr(self, name))
 
 
 B = TypeVar("B")
@@ -427,7 +506,7 @@ class Volume:
         require_text(f"{where}: mount_path", self.mount_path, "'/data'")
         if not self.mount_path.startswith("/"):
             raise InvalidArgumentError(f"{where}: mount_path must be absolute, not {self.mount_path!r}")
-        _check_flag(f"{where}: read_only", self.read_only)
+        check_flag(f"{where}: read_only", self.read_only)
         self._check_sub_path(where)
         kinds: Dict[str, Any] = {"host": Host, "pvc": PVC, "ossfs": OSSFS}
         given = {name: getattr(self, name) for name in kinds if getattr(self, name) is not None}
@@ -445,8 +524,8 @@ class Volume:
         path = self.sub_path
         if path is None:
             return
-        if not isinstance(path, str) or "\0" in path or path.startswith("/") or ".." in path.split("/"):
-            raise InvalidArgumentError(f"{where}: sub_path must be a relative path without '..', not {path!r}")
+        if not is_text(path) or path.startswith("/") or ".." in path.split("/"):
+            raise InvalidArgumentError(f"{where}: sub_path must be a relative path without '..', not {shown(path)}")
 
 
 def _fits(pattern: str, value: Any) -> bool:
@@ -456,13 +535,8 @@ def _fits(pattern: str, value: Any) -> bool:
 def _check_label(name: str, value: Any, longest: int) -> None:
     if not _fits(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", value) or len(value) > longest:
         raise InvalidArgumentError(
-            f"{name} must be of at most {longest} lower-case letters, digits and inner hyphens, not {value!r}"
+            f"{name} must be of at most {longest} lower-case letters, digits and inner hyphens, not {shown(value)}"
         )
-
-
-def _check_flag(name: str, value: Any) -> None:
-    if value is not None and not isinstance(value, bool):
-        raise InvalidArgumentError(f"{name} must be True or False, not {value!r}")
 
 
 # -- what the server answers ---------------------------------------------------------------------------------------

@@ -98,7 +98,7 @@ def files_html(files: Sequence[FileInfo]) -> str:
 
 def policy_html(policy: NetworkPolicy) -> str:
     """A policy's rules in their order, the default last."""
-    rows = [(rule.action, rule.target) for rule in policy.egress]
+    rows = [(rule.action, rule.place) for rule in policy.egress]
     return _table(["action", "target"], [*rows, (policy.default_action or "deny", "everything else")])
 
 

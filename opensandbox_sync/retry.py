@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Callable, FrozenSet, Optional
+from typing import Any, Callable, FrozenSet, Iterable, Mapping, Optional
 
+from .config import seconds
 from .errors import InvalidArgumentError
+from .models import check_whole, shown
 
 
 @dataclass(frozen=True)
@@ -28,12 +30,16 @@ class RetryPolicy:
     statuses: FrozenSet[int] = frozenset({429, 502, 503, 504})
 
     def __post_init__(self) -> None:
-        if isinstance(self.max_retries, bool) or not isinstance(self.max_retries, int) or self.max_retries < 0:
-            raise InvalidArgumentError(f"max_retries must be a whole number from 0 up, not {self.max_retries!r}")
+        put = object.__setattr__
+        check_whole("max_retries", self.max_retries)
         for name in ("initial_backoff", "max_backoff", "max_retry_after"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
-                raise InvalidArgumentError(f"{name} must be finite seconds from 0 up, not {value!r}")
+            put(self, name, seconds(name, getattr(self, name), allow_zero=True))
+        given: Any = self.statuses
+        if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Iterable):
+            raise InvalidArgumentError(
+                f"statuses must be a set of HTTP statuses, such as {{429, 503}}, not {shown(given)}"
+            )
+        put(self, "statuses", frozenset(check_whole("each of statuses", status, 100, 599) for status in given))
 
     def delay(
         self,

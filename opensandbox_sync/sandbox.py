@@ -8,7 +8,7 @@ import threading
 import time
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, Mapping, Optional, Tuple, Union
 from urllib.parse import quote
 
 from .config import (
@@ -200,7 +200,7 @@ class Sandbox:
     # -- ports ------------------------------------------------------------------------------------------------------
 
     def endpoint(
-        self, port: int, *, expires: Optional[int] = None, use_server_proxy: Optional[bool] = None
+        self, port: int, *, expires: Union[int, datetime, None] = None, use_server_proxy: Optional[bool] = None
     ) -> Endpoint:
         """How to reach ``port`` of this sandbox from outside. See ``SandboxClient.endpoint``."""
         if use_server_proxy is None and expires is None:

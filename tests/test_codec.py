@@ -10,7 +10,18 @@ from typing import Any, Dict, List, Optional
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from opensandbox_sync import CommandStatus, NetworkPolicy, ProtocolError, SandboxError, SandboxInfo, Volume
+from opensandbox_sync import (
+    CommandStatus,
+    CredentialVaultState,
+    EgressStatus,
+    Endpoint,
+    Metrics,
+    NetworkPolicy,
+    ProtocolError,
+    SandboxError,
+    SandboxInfo,
+    Volume,
+)
 from opensandbox_sync.codec import SnakeCaseModel, decode, encode, format_datetime, parse_datetime, wire
 from opensandbox_sync.models import Host
 
@@ -113,6 +124,61 @@ def test_what_is_no_object_is_refused(data: Any) -> None:
         decode(Car, data)
 
 
+@pytest.mark.parametrize("number", [10**400, -(10**400), float("inf"), float("nan")])
+def test_a_number_that_is_out_of_range_is_refused(number: Any) -> None:
+    with pytest.raises(ProtocolError, match="a finite number"):
+        decode(Car, {**FULL, "topSpeed": number})
+    with pytest.raises(ProtocolError, match="at most 64 bits"):
+        decode(Wheel, {"size": number})
+
+
+def test_a_whole_number_has_at_most_64_bits() -> None:
+    assert decode(Wheel, {"size": 2**63 - 1}).size == 2**63 - 1
+    with pytest.raises(ProtocolError, match="at most 64 bits"):
+        decode(Wheel, {"size": 2**63})
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "s3cret",
+        ["s3cret"],
+        {**FULL, "brandName": ["s3cret"]},
+        {**FULL, "brandName": {"s3cret": 1}},
+        {**FULL, "wheels": "s3cret"},
+        {**FULL, "wheels": ["s3cret"]},
+        {**FULL, "topSpeed": "s3cret"},
+        {**FULL, "isNew": "s3cret"},
+        {**FULL, "labels": "s3cret"},
+        {**FULL, "labels": {"s3cret": 1}},
+        {**FULL, "builtAt": "s3cret"},
+    ],
+)
+def test_what_came_is_in_no_error(data: Any) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        decode(Car, data)
+    assert "s3cret" not in str(caught.value) + str(caught.value.__cause__)
+
+
+def test_half_of_a_surrogate_pair_becomes_a_replacement_character() -> None:
+    text = r'{"brandName": "a\ud800b", "labels": {"\udc00": "\ud83d\ude00 \ud83d"}, "more": ["\udfff"]}'
+    car = decode(Car, json.loads(text))
+    assert car.brand_name == "a\ufffdb"
+    assert car.labels == {"\ufffd": "\U0001f600 \ufffd"}
+    assert car.raw["more"] == ["\ufffd"]
+    repr(car).encode("utf-8")
+
+
+def test_what_is_nested_too_deep_is_refused() -> None:
+    deep: Any = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(ProtocolError, match="nested too deep"):
+        decode(Car, {**FULL, "more": deep})
+    while deep:  # its end is recursive, too, on some Pythons
+        deep = deep.pop()
+
+
 def test_a_huge_value_is_not_repeated_whole() -> None:
     with pytest.raises(ProtocolError) as caught:
         decode(Car, {**FULL, "wheels": ["x" * 100_000]})
@@ -159,9 +225,11 @@ def test_a_time_elsewhere_is_written_as_utc() -> None:
     assert format_datetime(moment) == "2026-11-22T20:02:06Z"
 
 
+texts = st.text(st.characters(), max_size=8)  # with the halves of surrogate pairs, which JSON can write
+numbers = st.integers() | st.integers(4, 400).map(lambda digits: 10**digits) | st.floats()
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    st.none() | st.booleans() | numbers | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )
 names = [
@@ -176,13 +244,21 @@ names = [
     "running",
     "exit_code",
     "started_at",
+    "cpu_used_pct",
+    "endpoint",
+    "headers",
+    "revision",
+    "policy",
+    "egress",
+    "target",
+    "ports",
 ]
 nearly = st.recursive(
     json_values, lambda inner: st.dictionaries(st.sampled_from(names), inner, max_size=5), max_leaves=10
 )
 
 
-@pytest.mark.parametrize("model", [SandboxInfo, CommandStatus])
+@pytest.mark.parametrize("model", [SandboxInfo, CommandStatus, Metrics, Endpoint, CredentialVaultState, EgressStatus])
 @given(data=nearly)
 @settings(max_examples=200, deadline=None)
 def test_any_json_is_a_model_or_an_error_of_ours(model: Any, data: Any) -> None:
@@ -190,7 +266,9 @@ def test_any_json_is_a_model_or_an_error_of_ours(model: Any, data: Any) -> None:
         found = decode(model, data)
     except SandboxError:
         return
-    assert isinstance(found, model) and repr(found)
+    assert isinstance(found, model)
+    repr(found).encode("utf-8")
+    json.dumps(encode(found), allow_nan=False, ensure_ascii=False).encode("utf-8")
 
 
 def test_the_models_of_the_wire_are_written_in_its_words() -> None:

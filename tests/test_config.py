@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import requests
 
 from opensandbox_sync import ConnectionConfig, InvalidArgumentError, RetryPolicy, SandboxClient
 from opensandbox_sync.config import seconds
@@ -79,7 +80,11 @@ def test_a_domain_becomes_the_base_url(domain: str, protocol: str, base_url: str
         "host\nname",
         17,
         b"localhost",
+        b"",
+        0,
         ["localhost"],
+        "host\ud800",
+        "http://me:\ud800@host",
     ],
 )
 def test_a_domain_that_is_none_is_refused_before_anything_is_sent(domain: Any) -> None:
@@ -87,13 +92,43 @@ def test_a_domain_that_is_none_is_refused_before_anything_is_sent(domain: Any) -
         SandboxClient(domain=domain)
 
 
-def test_a_refused_domain_does_not_show_its_password() -> None:
-    with pytest.raises(InvalidArgumentError) as caught:
-        ConnectionConfig("http://me:s3cret@host:99999")
-    assert "s3cret" not in str(caught.value)
-    with pytest.raises(InvalidArgumentError) as caught:
-        ConnectionConfig("http://me:s3cret@")
-    assert "s3cret" not in str(caught.value)
+@pytest.mark.parametrize(
+    "domain",
+    [
+        "http://me:s3cret@host:99999",
+        "http://me:s3cret@",
+        "http://me:#s3cret@host",
+        "http://me:s3cret#@host",
+        "http://me:s3cret#tail@host",
+        "http://me:s3cret/tail@host",
+        "http://me:s3cret?tail@host",
+        "http://me:head@s3cret/tail@host",
+        "http://me:8080/s3cret@host",
+        "me/s3cret@host",
+        "me:s3cret/tail@host:1",
+        "http://me:s3cret]@host",
+        "http://me:s3cret\uff0f@host",
+        "http://me:s3cret\ud800@host",
+        "http://me:s3cret @host",
+        "host/?token=s3cret",
+        "host/?token=s3cret@more",
+        "host/#s3cret",
+        b"http://me:s3cret@host",
+    ],
+)
+def test_a_refused_domain_does_not_show_its_password(domain: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="domain must be a host") as caught:
+        ConnectionConfig(domain)
+    for shown in (str(caught.value), str(caught.value.__cause__)):
+        assert "s3cret" not in shown
+        shown.encode("utf-8")
+
+
+def test_a_password_that_ends_anywhere_gets_its_hint() -> None:
+    with pytest.raises(InvalidArgumentError, match="'#' is written %23"):
+        ConnectionConfig("http://me:a#b@host")
+    headers = ConnectionConfig("http://me:a%23b@host").lifecycle_headers
+    assert headers["Authorization"] == "Basic bWU6YSNi"
 
 
 def test_user_information_in_the_domain_becomes_basic_authentication() -> None:
@@ -114,7 +149,24 @@ DURATIONS = ["timeout", "idle_timeout"]
 
 @pytest.mark.parametrize("name", DURATIONS)
 @pytest.mark.parametrize(
-    "value", [0, -1, math.inf, -math.inf, math.nan, True, "30", None, 10**400, timedelta(0), timedelta(seconds=-1), [1]]
+    "value",
+    [
+        0,
+        -1,
+        math.inf,
+        -math.inf,
+        math.nan,
+        True,
+        "30",
+        None,
+        10**400,
+        1e300,
+        10**9 + 1,
+        timedelta.max,
+        timedelta(0),
+        timedelta(seconds=-1),
+        [1],
+    ],
 )
 def test_a_duration_that_is_none_is_refused(name: str, value: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=name):
@@ -125,6 +177,12 @@ def test_a_duration_that_is_none_is_refused(name: str, value: Any) -> None:
 def test_a_duration_is_seconds_or_a_timedelta(name: str) -> None:
     assert getattr(ConnectionConfig("h", **{name: timedelta(minutes=2)}), name) == 120.0  # type: ignore[arg-type]
     assert getattr(ConnectionConfig("h", **{name: 0.5}), name) == 0.5  # type: ignore[arg-type]
+
+
+def test_a_number_that_has_no_text_is_refused_all_the_same() -> None:
+    """Python prints no int of more than 4300 digits."""
+    with pytest.raises(InvalidArgumentError, match="timeout must be finite"):
+        ConnectionConfig(timeout=10**5000)
 
 
 def test_zero_is_a_duration_only_where_it_may_be() -> None:
@@ -149,19 +207,66 @@ def test_zero_is_a_duration_only_where_it_may_be() -> None:
         ("sandbox_headers", {"X": " padded "}),
         ("sandbox_headers", {"X": "schlüssel€"}),
         ("headers", [("X", "y")]),
+        ("headers", {"X Y": "x"}),
+        ("headers", {"X\tY": "x"}),
+        ("headers", {"Schlüssel": "x"}),
+        ("headers", {"X": "a\x01b"}),
+        ("headers", {"X": "\x7f"}),
+        ("headers", {"X": b"x"}),
+        ("sandbox_headers", {"(X)": "x"}),
+        ("sandbox_headers", {"X": "\ud800"}),
+        ("sandbox_headers", None),
         ("api_key", "a\nb"),
         ("api_key", "schlüssel€"),
         ("api_key", 7),
         ("user_agent", "a\r\nb"),
+        ("user_agent", None),
+        ("user_agent", 7),
+        ("user_agent", ""),
+        ("user_agent", "a\ud800"),
+        ("use_server_proxy", 1),
         ("retry", 3),
+        ("retry", RetryPolicy),
         ("session", "requests"),
+        ("session", requests.Session),
         ("verify", 1.5),
+        ("verify", ""),
+        ("verify", "a\0b"),
+        ("verify", b"/ca.pem"),
+        ("cert", 5),
+        ("cert", ""),
+        ("cert", ("/a.pem",)),
+        ("cert", ("/a.pem", None)),
+        ("cert", {"a": "b"}),
         ("on_request", "print"),
     ],
 )
 def test_a_field_that_cannot_work_is_refused_by_name(field: str, value: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=field):
         ConnectionConfig("h", **{field: value})
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization: Bearer s3cret": ""},
+        {"X": "s3cret\n"},
+        {"X": "s3cret\x00"},
+        {"X": "s3cret€"},
+        {"X": b"s3cret"},
+        {b"s3cret": "x"},
+    ],
+)
+def test_a_refused_header_does_not_show_its_value(headers: Any) -> None:
+    for name in ("headers", "sandbox_headers"):
+        with pytest.raises(InvalidArgumentError, match=name) as caught:
+            ConnectionConfig("h", **{name: headers})
+        assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("cert", ["/a.pem", ("/a.pem", "/a.key"), None])
+def test_a_certificate_is_a_path_or_two(cert: Any) -> None:
+    assert ConnectionConfig("h", cert=cert).cert == cert
 
 
 def test_an_unknown_keyword_is_a_type_error_and_an_unknown_replacement_says_what_there_is() -> None:

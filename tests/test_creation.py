@@ -114,6 +114,14 @@ def test_what_is_set_is_sent_and_nothing_besides(options: Dict[str, Any], sent: 
     assert body("i", **options) == {"image": {"uri": "i"}, "timeout": 600, **DEFAULTS, **sent}
 
 
+def test_what_was_given_one_by_one_is_sent_as_a_list() -> None:
+    policy: Any = NetworkPolicy(egress=iter([NetworkRule("allow", "pypi.org")]))
+    hooks: Any = iter([PeriodicLifecycleHook("tidy", "*/5 * * * *", ["true"])])
+    sent = body("i", network_policy=policy, lifecycle=SandboxLifecycle(periodic=hooks))
+    assert sent["networkPolicy"]["egress"] == [{"action": "allow", "target": "pypi.org"}]
+    assert [hook["name"] for hook in sent["lifecycle"]["periodic"]] == ["tidy"]
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -200,6 +208,11 @@ def test_what_a_pool_or_a_template_decides_cannot_be_given_with_it(source: str, 
         ({"image": "i", "timeout": 0}, "timeout must be finite and more than 0"),
         ({"image": "i", "timeout": "60"}, "timeout must be seconds"),
         ({"image": "i", "timeout": float("nan")}, "timeout"),
+        ({"image": "i", "timeout": 1e300}, "timeout must be finite .* at most 1000000000, not 1e"),
+        ({"image": "i", "timeout": 10**5000}, "timeout must be finite"),
+        ({"image": "i", "env": {"A=B": "c"}}, "env: 'A=B' has a '=' in its name"),
+        ({"image": "i", "metadata": ""}, "metadata must be a mapping"),
+        ({"image": "i", "metadata": []}, "metadata must be a mapping"),
         ({"image": "i", "env": {"A": 1}}, r"env\['A'\] must be text, not int; use str\(\)"),
         ({"image": "i", "env": ["A=1"]}, "env must be a mapping"),
         ({"image": "i", "metadata": {"a": None}}, r"metadata\['a'\] must be text"),
@@ -230,6 +243,17 @@ def test_what_a_pool_or_a_template_decides_cannot_be_given_with_it(source: str, 
         ({"image": "i", "entrypoint": "sleep 60"}, "entrypoint must be a list of words"),
         ({"image": "i", "entrypoint": []}, "entrypoint must be a list of words that is not empty"),
         ({"image": "i", "entrypoint": ["a", 1]}, "entrypoint must hold texts"),
+        ({"image": "i", "entrypoint": ["a", "\ud800"]}, "entrypoint must hold texts"),
+        (
+            {"image": "i", "network_policy": NetworkPolicy(egress=[NetworkRule("allow", "1.2.3.4", [0])])},
+            r"each of .*egress\[0\]: ports must be a whole number from 1 to 65535, not 0",
+        ),
+        (
+            {"image": "i", "network_policy": NetworkPolicy(egress=[NetworkRule("allow", ports=443)])},
+            r"egress\[0\]: ports must be a list of port numbers, such as \[443\], not 443",
+        ),
+        ({"image": "i", "network_policy": NetworkPolicy(egress=[NetworkRule("allow")])}, "target must be text"),
+        ({"image": "i", "network_policy": NetworkPolicy(egress=[NetworkRule("allow", "", [])])}, "target must be text"),
         ({"image": "i", "lifecycle": LifecycleHook(["x"])}, "lifecycle must be a SandboxLifecycle"),
     ],
 )
@@ -260,10 +284,16 @@ def test_what_cannot_be_is_refused_with_its_name(options: Dict[str, Any], words:
         (lambda: SandboxLifecycle(["true"]), "pre_start must be a LifecycleHook"),
         (
             lambda: SandboxLifecycle(periodic=[LifecycleHook(["true"])]),
-            "periodic must hold PeriodicLifecycleHook",
+            r"periodic\[0\] must be a PeriodicLifecycleHook, not LifecycleHook",
         ),
+        (lambda: SandboxLifecycle(periodic=5), "periodic must be a list of PeriodicLifecycleHook, not int"),
         (lambda: ImageSpec(" "), "image uri"),
+        (lambda: ImageSpec("i", 5), "image auth must be a ImageAuth, not int"),
         (lambda: ImageAuth("me", ""), "password must be text that is not empty"),
+        (lambda: ImageAuth("me", "a\0b"), "password must be text"),
+        (lambda: ImageAuth("me", "\ud800"), "password must be text"),
+        (lambda: CredentialProxyConfig("yes"), "credential_proxy enabled must be True or False, not 'yes'"),
+        (lambda: CredentialProxyConfig(None), "credential_proxy enabled"),
     ],
 )
 def test_a_model_that_the_server_would_refuse_cannot_be_made(make: Any, words: str) -> None:

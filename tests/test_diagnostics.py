@@ -90,8 +90,28 @@ def test_an_expired_address_is_an_error_without_its_signature() -> None:
 
 
 def test_an_address_that_is_no_url_is_not_followed() -> None:
-    for address in ("file:///etc/passwd", "/logs.txt", "http://"):
+    for address in (
+        *(
+            "file:///etc/passwd",
+            "/logs.txt",
+            "http://",
+            "http://[hidden/",
+            "http://h:hidden/",
+            "http://h:99999/?hidden",
+        ),
+        *("http://h\uff03hidden/", "http://h:0/?hidden"),
+    ):
         with peer_server(always(whole(200, elsewhere(address)))) as (client, _), pytest.raises(
             ProtocolError, match="no http"
-        ):
+        ) as raised:
             client.diagnostics.logs("b1", follow_url=True)
+        assert "hidden" not in str(raised.value) + str(raised.value.__cause__)
+
+
+def test_an_address_of_the_wrong_type_is_an_error_that_does_not_show_it() -> None:
+    answer = {**elsewhere("x"), "contentUrl": ["https://h/?signature=hidden"]}
+    with peer_server(always(whole(200, answer))) as (client, _), pytest.raises(
+        ProtocolError, match="content_url: text belongs here, not a list of 1 items"
+    ) as raised:
+        client.diagnostics.logs("b1")
+    assert "hidden" not in str(raised.value)

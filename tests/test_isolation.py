@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from typing import Any, Callable, Dict, Iterable, List
 
 import pytest
@@ -14,8 +15,10 @@ from opensandbox_sync import (
     InvalidArgumentError,
     NotFoundError,
     NotSupportedError,
+    ProtocolError,
     RequestTimeoutError,
     Sandbox,
+    ServerError,
     StreamInterruptedError,
 )
 from opensandbox_sync.services.isolation import (
@@ -118,6 +121,19 @@ def test_create_sends_what_was_given_and_nothing_else() -> None:
         ("/work", {"uid": -1}, "uid"),
         ("/work", {"env_passthrough": EnvPassthrough("some")}, "env_passthrough.mode"),
         ("/work", {"extra_writable": "/tmp"}, "extra_writable must be a list"),
+        ("/work", {"share_net": "yes"}, "share_net must be True or False, not 'yes'"),
+        ("/work", {"uid": 2**40}, "uid must be a whole number from 0 to 4294967295"),
+        ("/work", {"gid": "0"}, "gid must be a whole number"),
+        ("/work", {"idle_timeout": 1e300}, "idle_timeout must be finite"),
+        ("/work", {"env_passthrough": EnvPassthrough("allow", 5)}, "env_passthrough.keys must be a list"),  # type: ignore[arg-type]
+        ("/work", {"env_passthrough": EnvPassthrough("allow", [None])}, "each of env_passthrough.keys must be text"),  # type: ignore[list-item]
+        ("/work", {"env_passthrough": {"mode": "allow"}}, "env_passthrough must be a EnvPassthrough, not dict"),
+        ("/work", {"binds": [IsolatedBind(5)]}, r"binds\[0\].source must be text"),  # type: ignore[arg-type]
+        ("/work", {"binds": [IsolatedBind("opt")]}, r"binds\[0\].source must be an absolute path"),
+        ("/work", {"binds": [IsolatedBind("/opt", "opt")]}, r"binds\[0\].dest must be an absolute path"),
+        ("/work", {"binds": [IsolatedBind("/opt", readonly="x")]}, r"binds\[0\].readonly must be True or False"),  # type: ignore[arg-type]
+        ("/work", {"binds": IsolatedBind("/opt")}, "binds must be a list of IsolatedBind"),
+        ("/work", {"overlays": [IsolatedOverlay("/data", persist="x")]}, "persist of /data must be True or False"),  # type: ignore[arg-type]
     ],
 )
 def test_create_refuses_what_cannot_be(workspace: Any, options: Dict[str, Any], complaint: str) -> None:
@@ -216,6 +232,44 @@ def test_a_run_that_breaks_keeps_what_came() -> None:
         assert raised.value.execution.stdout == "so far"
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"code": ""}, "code must be text"),
+        ({"code": ["ls"]}, "code must be text"),
+        ({"env": {"A=B": "c"}}, "env: 'A=B' has a '=' in its name"),
+        ({"env": {"A": 1}}, "env"),
+        ({"timeout": 1e300}, "timeout must be finite"),
+        ({"timeout": 0}, "timeout must be finite"),
+        ({"max_output": -1}, "max_output"),
+        ({"on_stdout": "print"}, "on_stdout must be a function"),
+        ({"on_event": 5}, "on_event must be a function"),
+    ],
+)
+def test_a_run_refuses_what_cannot_be_before_anything_is_sent(options: Dict[str, Any], words: str) -> None:
+    options = {"code": "ls", **options}
+    with peer_sandbox(always(whole(200, {"status": "active"}))) as (sandbox, peer):
+        session = sandbox.isolation.attach("i1")
+        asked_before = len(peer.requests)
+        for run in (session.run, lambda **given: sandbox.isolation.run_once(workspace="/work", **given)):
+            with pytest.raises(InvalidArgumentError, match=words):
+                run(**options)
+        assert len(peer.requests) == asked_before
+
+
+def test_a_block_over_a_session_that_was_found_leaves_it_there() -> None:
+    with peer_sandbox(lambda request: whole(201 if request.method == "POST" else 200, MADE)) as (sandbox, peer):
+        with sandbox.isolation.attach("i1") as session:
+            assert session.id == "i1"
+        made = sandbox.isolation.create("/work")
+        with pickle.loads(pickle.dumps(made)) as copy:
+            assert (type(copy), copy.id) == (type(made), "i1")
+        assert peer.asked("DELETE", "") == []
+        with made:
+            pass
+        assert len(peer.asked("DELETE", "")) == 1
+
+
 def test_the_with_block_deletes_the_session() -> None:
     with peer_sandbox(daemon(run=stream(DONE))) as (sandbox, peer):
         with sandbox.isolation.create("/work") as session:
@@ -223,25 +277,45 @@ def test_the_with_block_deletes_the_session() -> None:
         assert asked(peer)[-1] == "DELETE /v1/isolated/session/i1"
 
 
-def test_a_deletion_that_fails_hides_no_exception_of_the_block() -> None:
-    def respond(request: Request) -> Iterable[Piece]:
-        return whole(201, MADE) if request.method == "POST" else refusal(404, "SESSION_NOT_FOUND", "session not found")
+@pytest.mark.parametrize("answer", [refusal(404, "SESSION_NOT_FOUND", "session not found"), refusal(500, "X", "no")])
+def test_a_deletion_that_fails_hides_no_exception_of_the_block(answer: Iterable[Piece]) -> None:
+    refusing = peer_sandbox(lambda request: whole(201, MADE) if request.method == "POST" else answer)
+    with refusing as (sandbox, _), pytest.raises(KeyError), sandbox.isolation.create("/work"):
+        raise KeyError("of the block")
 
-    with peer_sandbox(respond) as (sandbox, _):
-        with pytest.raises(KeyError), sandbox.isolation.create("/work"):
-            raise KeyError("of the block")
-        with pytest.raises(NotFoundError), sandbox.isolation.create("/work"):
+
+def test_a_block_may_end_when_its_session_is_gone_and_no_sooner() -> None:
+    answers = [refusal(404, "SESSION_NOT_FOUND", "session not found"), refusal(500, "X", "not now")]
+    with peer_sandbox(lambda request: whole(201, MADE) if request.method == "POST" else answers.pop(0)) as (sandbox, _):
+        with sandbox.isolation.create("/work"):
             pass
+        with pytest.raises(ServerError, match="not now"), sandbox.isolation.create("/work"):
+            pass
+
+
+def test_a_session_without_an_id_is_no_session() -> None:
+    with peer_sandbox(always(whole(201, {}))) as (sandbox, _), pytest.raises(ProtocolError, match="its id"):
+        sandbox.isolation.create("/work")
 
 
 def test_run_once_makes_a_session_for_one_run() -> None:
     with peer_sandbox(daemon(run=stream(line("a"), DONE))) as (sandbox, peer):
-        assert sandbox.isolation.run_once("ls", "/work", profile="strict").stdout == "a"
+        seen: List[Any] = []
+        execution = sandbox.isolation.run_once(
+            "ls", "/work", profile="strict", on_stdout=seen.append, on_event=lambda event: seen.append(event.type)
+        )
+        assert (execution.stdout, seen) == ("a", ["a", "stdout", "execution_complete"])
         assert asked(peer) == [
             "POST /v1/isolated/session",
             "POST /v1/isolated/session/i1/run",
             "DELETE /v1/isolated/session/i1",
         ]
+
+
+def test_run_once_keeps_as_much_output_as_it_is_told_to() -> None:
+    with peer_sandbox(daemon(run=stream(line("a" * 100), DONE))) as (sandbox, _):
+        assert sandbox.isolation.run_once("ls", "/work", capture=False).stdout == ""
+        assert sandbox.isolation.run_once("ls", "/work", max_output=10).truncated
 
 
 def test_run_once_keeps_its_result_when_the_session_cannot_be_deleted() -> None:

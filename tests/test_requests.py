@@ -9,6 +9,7 @@ import io
 import json
 import logging
 import pickle
+from datetime import datetime, timezone
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
@@ -192,6 +193,7 @@ def test_each_call_is_one_request(
         ({}, ""),
         ({"use_server_proxy": True}, "?use_server_proxy=true"),
         ({"expires": 1_900_000_000}, "?expires=1900000000"),
+        ({"expires": datetime(2030, 3, 17, 17, 46, 39, 1, timezone.utc)}, "?expires=1900000000"),
     ],
 )
 def test_an_endpoint_is_asked_for_directly_proxied_or_signed(
@@ -202,7 +204,10 @@ def test_an_endpoint_is_asked_for_directly_proxied_or_signed(
         json={"endpoint": "h:1/s1gned"},
         headers={"OPEN-SANDBOX-ORIGIN": "template"},
     )
+    sandbox = client.connect(ID, wait_ready=False)
+    assert sandbox.endpoint(80, **options).url == "http://h:1/s1gned"
     endpoint = client.endpoint(ID, 80, **options)
+    assert wire.calls[1].request.url == wire.calls[0].request.url
     assert wire.calls[0].request.url == f"{BASE}/sandboxes/{ID}/endpoints/80{query}"
     assert (endpoint.url, endpoint.origin) == ("http://h:1/s1gned", "template")
     assert ("s1gned" in repr(endpoint)) == ("expires" not in options)
@@ -730,6 +735,8 @@ def test_a_proxy_of_the_environment_is_used_for_other_hosts(clean_environment: p
         lambda client: client.create("i", entrypoint=["\ud800"]),
         lambda client: client.list(metadata={"a": "\ud800"}),
         lambda client: client.list(states=["\ud800"]),
+        lambda client: client.snapshots.list(sandbox_id="\ud800"),
+        lambda client: client.snapshots.list(name="\ud800"),
         lambda client: client.connect(ID, wait_ready=False).commands.run("echo \ud800"),
         lambda client: client.connect(ID, wait_ready=False).commands.run(["echo", "\ud800"]),
         lambda client: client.connect(ID, wait_ready=False).commands.run("echo", cwd="\ud800"),

@@ -68,10 +68,21 @@ def test_the_servers_own_wait_is_kept_to_unless_it_is_too_long() -> None:
 
 
 @pytest.mark.parametrize("name", ["initial_backoff", "max_backoff", "max_retry_after"])
-@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "1", None])
+@pytest.mark.parametrize("value", [-1, float("nan"), float("inf"), "1", None, True, 1e300, 10**400])
 def test_a_wait_that_is_none_is_refused(name: str, value: Any) -> None:
     with pytest.raises(InvalidArgumentError, match=name):
         RetryPolicy(**{name: value})
+
+
+@pytest.mark.parametrize("value", [5, None, "503", {503: 1}, ["503"], [True], [0], [10**5000]])
+def test_statuses_that_are_none_are_refused(value: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match="statuses"):
+        RetryPolicy(statuses=value)
+
+
+def test_statuses_are_any_numbers_in_a_row() -> None:
+    given: Any = iter([429, 503])
+    assert RetryPolicy(statuses=given).statuses == frozenset({429, 503})
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, True, None, "3"])

@@ -85,6 +85,15 @@ def test_delete_and_get_name_the_snapshot_in_the_path() -> None:
         ]
 
 
+@pytest.mark.parametrize("name", ["sandbox_id", "name"])
+@pytest.mark.parametrize("value", [5, "", " ", True, "a\0b", "\ud800", ["s1"]])
+def test_a_filter_that_is_no_text_is_refused_before_anything_is_sent(name: str, value: Any) -> None:
+    with peer_server(always([])) as (client, peer):
+        with pytest.raises(InvalidArgumentError, match=f"{name} must be text"):
+            client.snapshots.list(**{name: value})
+        assert peer.requests == []
+
+
 def test_wait_ready_waits_until_it_is_ready() -> None:
     creating, ready = whole(200, told("Creating")), whole(200, told("Ready", reason="snapshot_runtime_ready"))
     broken = [b""]

@@ -59,18 +59,44 @@ def test_create_sends_what_was_given_and_nothing_else() -> None:
         assert {(request.method, request.path) for request in peer.requests} == {("POST", "/v1/templates")}
 
 
-def test_create_refuses_what_cannot_be() -> None:
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"publish": " "}, "publish must be text"),
+        ({"format": "zip"}, "format must be 'native' or 'overlaybd', not 'zip'"),
+        ({"env": {"A": 1}}, r"env\['A'\] must be text"),
+        ({"env": {"A=B": "c"}}, "env: 'A=B' has a '='"),
+        ({"resource_limits": {"cpu": 1}}, r"resource_limits\['cpu'\]"),
+        ({"metadata": ""}, "metadata must be a mapping"),
+        ({"entrypoint": "sleep 9"}, "entrypoint must be a list"),
+        ({"entrypoint": []}, "entrypoint must be a list of words that is not empty"),
+        ({"entrypoint": ["a", "\ud800"]}, "entrypoint must hold texts"),
+        ({"readiness": 5}, "readiness must be a TemplateReadiness, not int"),
+        ({"readiness": "x"}, "readiness must be a TemplateReadiness, not str"),
+        ({"readiness": {"probe": "tcp://127.0.0.1:80"}}, "readiness must be a TemplateReadiness, not dict"),
+    ],
+)
+def test_create_refuses_what_cannot_be(options: Dict[str, Any], words: str) -> None:
     with peer_server(always([])) as (client, peer):
-        for options in (
-            {"publish": " "},
-            {"publish": "s3://b", "format": "zip"},
-            {"publish": "s3://b", "env": {"A": 1}},
-        ):
-            with pytest.raises(InvalidArgumentError):
-                client.templates.create("python:3.12", **options)  # type: ignore[arg-type]
-        with pytest.raises(InvalidArgumentError, match="entrypoint must be a list"):
-            client.templates.create("python:3.12", publish="s3://b", entrypoint="sleep 9")
+        with pytest.raises(InvalidArgumentError, match=words):
+            client.templates.create("python:3.12", **{"publish": "s3://b", **options})
         assert peer.requests == []
+
+
+@pytest.mark.parametrize("arguments", [(5,), ("",), (None, -1), (None, True), (None, "60"), (None, 1.5)])
+def test_a_readiness_that_cannot_be_is_refused(arguments: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"readiness (probe|warmup_seconds) must be"):
+        TemplateReadiness(*arguments)
+
+
+def test_list_takes_metadata_as_a_mapping_only() -> None:
+    with peer_server(pages([])) as (client, peer):
+        for metadata in ("", [], 5):
+            with pytest.raises(InvalidArgumentError, match="metadata must be a mapping"):
+                client.templates.list(metadata=metadata)  # type: ignore[arg-type]
+        assert peer.requests == []
+        assert list(client.templates.list(metadata={})) == []
+        assert "metadata" not in peer.requests[0].query
 
 
 def test_a_phase_and_a_format_that_are_not_known_yet_are_kept() -> None:

@@ -176,7 +176,7 @@ def test_a_volume_that_was_changed_is_checked_again_before_it_is_sent() -> None:
     ("volumes", "words"),
     [
         ([Volume.host("a", "/s", mount_path="/d"), Volume.pvc("a", "c", mount_path="/e")], "two are named 'a'"),
-        ([{"name": "a"}], "volumes must hold Volume, not dict"),
+        ([{"name": "a"}], r"volumes\[0\] must be a Volume, not dict"),
         (Volume.host("a", "/s", mount_path="/d"), "volumes must be a list of Volume, not Volume"),
     ],
 )

@@ -24,7 +24,7 @@ from ..errors import (
     StreamInterruptedError,
 )
 from ..execution import INTERRUPT_SECONDS, Execution, ExecutionResult, ExecutionStream, Fold, Run, open_stream
-from ..models import check_text_map, is_text, require_text
+from ..models import check_env, check_whole, is_text, require_text
 from ..sse import Decoded, OutputRun, ServerEvent, each_event
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ OnResult = Optional[Callable[[ExecutionResult], Any]]
 OnEvent = Optional[Callable[[ServerEvent], Any]]
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
-_MAX_ID = 2**32 - 1
+MAX_ID = 2**32 - 1
 
 
 @dataclass
@@ -381,18 +381,13 @@ def command_body(
     if cwd is not None:
         body["cwd"] = require_text("cwd", cwd, "'/tmp'")
     if env is not None:
-        check_text_map("env", env)
-        for key in env:
-            if "=" in key:
-                raise InvalidArgumentError(f"env: {key!r} has a '=' in its name, which no environment can hold")
+        check_env("env", env)
         body["envs"] = dict(env)
     if timeout is not None:
         body["timeout"] = milliseconds("timeout", timeout)
     for name, number in (("uid", uid), ("gid", gid)):
         if number is not None:
-            if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _MAX_ID:
-                raise InvalidArgumentError(f"{name} must be a whole number from 0 to {_MAX_ID}, not {number!r}")
-            body[name] = number
+            body[name] = check_whole(name, number, 0, MAX_ID)
     if gid is not None and uid is None:
         raise InvalidArgumentError("gid needs uid: the daemon sets both or neither")
     return body
@@ -410,10 +405,7 @@ def _argv(command: Sequence[str]) -> Any:
 
 def milliseconds(name: str, value: Duration) -> int:
     """A duration as the whole milliseconds that the daemon takes, rounded up: 0 would mean no limit at all."""
-    number = seconds(name, value)
-    if number > 10**10:
-        raise InvalidArgumentError(f"{name} must be below {10**10} seconds, not {value!r}")
-    return max(1, math.ceil(round(number * 1000, 3)))
+    return max(1, math.ceil(round(seconds(name, value) * 1000, 3)))
 
 
 def checked_max_output(value: Optional[int]) -> Optional[int]:

@@ -72,8 +72,13 @@ class DiagnosticsService:
         return found
 
     def _fetch(self, address: str, action: str) -> str:
-        url, config = urlsplit(address), self._client.config
-        if url.scheme not in ("http", "https") or not url.hostname:
+        config = self._client.config
+        try:
+            url = urlsplit(address)
+            fits = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:  # its text may repeat the address, which is a secret
+            fits = False
+        if not fits:
             raise ProtocolError(f"could not {action}: the server gave an address that is no http(s) URL")
         # An address elsewhere carries its own signature, and must not learn the API key.
         own = (url.scheme, url.netloc) == (config.scheme, config.authority)

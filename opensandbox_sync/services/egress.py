@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from ..codec import decode, encode
 from ..errors import ApiError, ConnectError, InvalidArgumentError, SandboxError, ServerError
-from ..models import NetworkPolicy, NetworkRule, check_rules, one_or_more, require_text
+from ..models import NetworkPolicy, NetworkRule, check_model, check_rules, one_or_more, require_text
 
 if TYPE_CHECKING:
     from ..sandbox import Sandbox
@@ -72,9 +72,7 @@ class EgressService:
 
     def replace(self, policy: NetworkPolicy) -> EgressStatus:
         """Put ``policy`` in place of the one that there is."""
-        if not isinstance(policy, NetworkPolicy):
-            raise InvalidArgumentError(f"policy must be a NetworkPolicy, not {type(policy).__name__}")
-        policy.validate("policy")
+        check_model("policy", policy, NetworkPolicy).validate("policy")
         return self._call("PUT", "replace the egress policy", encode(policy))
 
     def allow(self, *targets: str) -> EgressStatus:
@@ -103,7 +101,9 @@ class EgressService:
             answer = self._ask_server(method, action, body)
         except ApiError as error:
             if unreachable is not None and _has_no_such_route(error):
+                _add_next_step(unreachable)
                 raise unreachable from error
+            _add_next_step(error)
             raise
         self._by_server = True
         return decode(EgressStatus, answer.json())
@@ -126,6 +126,12 @@ def _targets(targets: Iterable[str]) -> List[str]:
     if not found:
         raise InvalidArgumentError("targets must hold at least one, such as 'pypi.org' or '*.example.com'")
     return found
+
+
+def _add_next_step(error: SandboxError) -> None:
+    """A 502 says that nothing answers on the sidecar's port: most often there is no sidecar."""
+    if isinstance(error, ApiError) and error.status_code == 502:
+        error.args = (f"{error}; create the sandbox with network_policy=, without which it has no egress sidecar",)
 
 
 def _has_no_such_route(error: ApiError) -> bool:

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Type, Union
+from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Tuple, Union
 from urllib.parse import quote
 
 from ..client import decode_answer
@@ -21,14 +21,25 @@ from ..config import Duration, seconds
 from ..errors import (
     ApiError,
     InvalidArgumentError,
+    NotFoundError,
     NotSupportedError,
+    ProtocolError,
     RequestTimeoutError,
     SandboxError,
 )
 from ..execution import Execution, ExecutionStream, Fold, Run, open_stream
-from ..models import check_text_map, one_or_more, require_text
+from ..models import (
+    check_env,
+    check_flag,
+    check_model,
+    check_models,
+    check_whole,
+    one_or_more,
+    require_text,
+    shown,
+)
 from ..transport import logger
-from .commands import CommandLogs, OnEvent, OnText, checked_max_output, cut_at_character, watcher
+from .commands import MAX_ID, CommandLogs, OnEvent, OnText, checked_max_output, cut_at_character, watcher
 
 if TYPE_CHECKING:
     from ..sandbox import Sandbox
@@ -201,8 +212,8 @@ class IsolationService:
         body.update(
             profile=_one_of("profile", profile, ("strict", "balanced")),
             extra_writable=_paths("extra_writable", extra_writable),
-            binds=_models("binds", binds, IsolatedBind),
-            share_net=share_net,
+            binds=_binds(binds),
+            share_net=check_flag("share_net", share_net),
             env_passthrough=_env_passthrough(env_passthrough),
             uid=_user_id("uid", uid),
             gid=_user_id("gid", gid),
@@ -211,10 +222,15 @@ class IsolationService:
         )
         sent = {name: encode(value) for name, value in body.items() if value is not None}
         answer = self._request("POST", "/session", "create an isolated session", json=sent)
-        return IsolatedSession(self, require_text("session_id", decode_answer(IsolatedSessionInfo, answer).session_id))
+        made = decode_answer(IsolatedSessionInfo, answer).session_id
+        if not made.strip():
+            raise ProtocolError("the daemon made an isolated session without telling its id")
+        return IsolatedSession(self, made, owned=True)
 
     def attach(self, session_id: str) -> IsolatedSession:
-        """A handle of a session that exists, also from another process; ``NotFoundError`` where it does not."""
+        """A handle of a session that exists, also from another process; ``NotFoundError`` where it does not. Its
+        ``with`` block leaves the session there.
+        """
         session = IsolatedSession(self, require_text("session_id", session_id))
         session.info()
         return session
@@ -235,11 +251,28 @@ class IsolationService:
         env: Optional[Mapping[str, str]] = None,
         timeout: Optional[Duration] = None,
         check: bool = False,
+        on_stdout: OnText = None,
+        on_event: OnEvent = None,
+        capture: bool = True,
+        max_output: Optional[int] = None,
     ) -> Execution:
         """Run code in a session of its own, which is deleted afterwards. Arguments as of ``create`` and ``run``."""
+        # All of them are looked at before the session is made.
+        _run_body(code, env, timeout)
+        checked_max_output(max_output)
+        watcher(on_stdout, None, None, on_event)
         session = self.create(workspace, overlays=overlays, profile=profile, binds=binds, share_net=share_net)
         try:
-            return session.run(code, env=env, timeout=timeout, check=check)
+            return session.run(
+                code,
+                env=env,
+                timeout=timeout,
+                check=check,
+                on_stdout=on_stdout,
+                on_event=on_event,
+                capture=capture,
+                max_output=max_output,
+            )
         finally:
             try:
                 session.delete()
@@ -258,10 +291,14 @@ class IsolationService:
 
 
 class IsolatedSession:
-    """One isolated shell; ``IsolationService.create`` and ``attach`` make it. Its ``with`` block deletes it."""
+    """One isolated shell; ``IsolationService.create`` and ``attach`` make it.
 
-    def __init__(self, isolation: IsolationService, session_id: str) -> None:
+    As a context manager it deletes a session that was created here, and leaves one that ``attach`` found.
+    """
+
+    def __init__(self, isolation: IsolationService, session_id: str, *, owned: bool = False) -> None:
         self._isolation = isolation
+        self._owned = owned
         self.id = session_id
         self._path = "/session/" + quote(session_id, safe="")
 
@@ -312,10 +349,8 @@ class IsolatedSession:
         max_output: Optional[int] = None,
     ) -> ExecutionStream:
         """Run shell code and return its stream, to be iterated as it comes. Arguments as in ``run``."""
-        body = _run_body(code, env)
+        body = _run_body(code, env, timeout)
         limit = None if timeout is None else seconds("timeout", timeout)
-        if limit is not None:
-            body["timeout_seconds"] = math.ceil(limit)
         fold = Fold(capture=capture, max_output=checked_max_output(max_output), timeout=limit)
         run = Run("run code in an isolated session", fold, timeout=limit)
         sandbox = self._isolation._sandbox
@@ -346,12 +381,20 @@ class IsolatedSession:
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        if not self._owned:
+            return
         try:
             self.delete()
+        except NotFoundError:
+            pass  # such as after an ``exit`` in it
         except SandboxError as failure:
             if kind is None:
                 raise
             logger.debug("isolated session %s was not deleted: %s", self.id, failure)
+
+    def __reduce__(self) -> Tuple[Any, ...]:
+        # A copy in another process must not end what this one still uses.
+        return type(self), (self._isolation, self.id)
 
     def __repr__(self) -> str:
         return f"<IsolatedSession {self.id}>"
@@ -372,8 +415,7 @@ class IsolatedRun:
 
     def logs(self, cursor: int = 0) -> CommandLogs:
         """Its output from the byte ``cursor`` on, at most 16 MiB at once; pass the result's ``cursor`` to go on."""
-        if isinstance(cursor, bool) or not isinstance(cursor, int) or cursor < 0:
-            raise InvalidArgumentError(f"cursor must be a byte offset from 0 up, not {cursor!r}")
+        check_whole("cursor (a byte offset)", cursor)
         answer = self._session._isolation._request(
             "GET",
             self._path + "/logs",
@@ -414,8 +456,8 @@ def _mounts(
     if isinstance(workspace, str):
         workspace = IsolatedWorkspace(workspace)
     if workspace is not None and not isinstance(workspace, IsolatedWorkspace):
-        raise InvalidArgumentError(f"workspace must be a path or an IsolatedWorkspace, not {workspace!r}")
-    more = _models("overlays", overlays, IsolatedOverlay)
+        raise InvalidArgumentError(f"workspace must be a path or an IsolatedWorkspace, not {shown(workspace)}")
+    more = None if overlays is None else check_models("overlays", overlays, IsolatedOverlay)
     mounts: List[Any] = ([workspace] if workspace is not None else []) + (more or [])
     if not 1 <= len(mounts) <= _MOST_MOUNTS:
         raise InvalidArgumentError(
@@ -426,6 +468,7 @@ def _mounts(
         raise InvalidArgumentError(f"each directory may be mounted once; got {paths}")
     for mount in mounts:
         _one_of(f"mode of {mount.path}", mount.mode, _MODES)
+        check_flag(f"persist of {mount.path}", getattr(mount, "persist", None))
         if getattr(mount, "persist", None) is not None and mount.mode not in (None, "overlay"):
             raise InvalidArgumentError(f"persist of {mount.path} belongs to mode 'overlay', not {mount.mode!r}")
     return {"workspace": workspace, "overlays": more}
@@ -433,7 +476,7 @@ def _mounts(
 
 def _absolute(name: str, path: Any) -> str:
     if not require_text(name, path, "'/workspace'").startswith("/"):
-        raise InvalidArgumentError(f"{name} must be an absolute path, not {path!r}")
+        raise InvalidArgumentError(f"{name} must be an absolute path, not {shown(path)}")
     return str(path)
 
 
@@ -441,41 +484,46 @@ def _paths(name: str, values: Optional[Iterable[str]]) -> Optional[List[str]]:
     return None if values is None else [_absolute(name, value) for value in one_or_more(name, values)]
 
 
-def _models(name: str, values: Optional[Iterable[Any]], kind: Type[Any]) -> Optional[List[Any]]:
+def _binds(values: Optional[Iterable[IsolatedBind]]) -> Optional[List[IsolatedBind]]:
     if values is None:
         return None
-    found = one_or_more(name, values)
-    for index, value in enumerate(found):
-        if not isinstance(value, kind):
-            raise InvalidArgumentError(f"{name}[{index}] must be an {kind.__name__}, not {type(value).__name__}")
+    found = check_models("binds", values, IsolatedBind)
+    for index, bind in enumerate(found):
+        _absolute(f"binds[{index}].source", bind.source)
+        if bind.dest is not None:
+            _absolute(f"binds[{index}].dest", bind.dest)
+        check_flag(f"binds[{index}].readonly", bind.readonly)
     return found
 
 
 def _one_of(name: str, value: Optional[str], known: Iterable[str]) -> Optional[str]:
     if value is not None and value not in known:
-        raise InvalidArgumentError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")
+        raise InvalidArgumentError(f"{name} must be one of {', '.join(map(repr, known))}, not {shown(value)}")
     return value
 
 
 def _env_passthrough(value: Optional[EnvPassthrough]) -> Optional[EnvPassthrough]:
     if value is not None:
-        if not isinstance(value, EnvPassthrough):
-            raise InvalidArgumentError(f"env_passthrough must be an EnvPassthrough, not {type(value).__name__}")
-        _one_of("env_passthrough.mode", value.mode, ("allow", "deny"))
+        check_model("env_passthrough", value, EnvPassthrough)
+        if value.mode not in ("allow", "deny"):
+            raise InvalidArgumentError(f"env_passthrough.mode must be 'allow' or 'deny', not {shown(value.mode)}")
+        value.keys = one_or_more("env_passthrough.keys", value.keys)
+        for key in value.keys:
+            require_text("each of env_passthrough.keys", key, "'PATH'")
     return value
 
 
 def _user_id(name: str, value: Optional[int]) -> Optional[int]:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise InvalidArgumentError(f"{name} must be a whole number from 0 up, not {value!r}")
-    return value
+    return None if value is None else check_whole(name, value, 0, MAX_ID)
 
 
-def _run_body(code: str, env: Optional[Mapping[str, str]]) -> Dict[str, Any]:
+def _run_body(code: str, env: Optional[Mapping[str, str]], timeout: Optional[Duration] = None) -> Dict[str, Any]:
     body: Dict[str, Any] = {"code": require_text("code", code, "'ls'")}
     if env is not None:
-        check_text_map("env", env)
+        check_env("env", env)
         body["envs"] = dict(env)
+    if timeout is not None:
+        body["timeout_seconds"] = math.ceil(seconds("timeout", timeout))
     return body
 
 

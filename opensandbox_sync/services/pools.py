@@ -10,7 +10,7 @@ from urllib.parse import quote
 from ..client import decode_answer
 from ..codec import encode
 from ..errors import InvalidArgumentError
-from ..models import require_text
+from ..models import check_model, check_whole, require_text
 
 if TYPE_CHECKING:
     from ..client import SandboxClient
@@ -61,7 +61,9 @@ class PoolService:
         Raises ``ConflictError`` where the name is taken.
         """
         if not isinstance(template, Mapping):
-            raise InvalidArgumentError(f"template must be a PodTemplateSpec as a mapping, not {template!r}")
+            raise InvalidArgumentError(
+                f"template must be a PodTemplateSpec as a mapping, not {type(template).__name__}"
+            )
         body = {
             "name": require_text("name", name, "'python-pool'"),
             "template": dict(template),
@@ -94,11 +96,8 @@ class _Pools:
 
 
 def _encoded(capacity: PoolCapacity) -> Any:
-    if not isinstance(capacity, PoolCapacity):
-        raise InvalidArgumentError(f"capacity must be a PoolCapacity, not {type(capacity).__name__}")
-    for name, value in vars(capacity).items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise InvalidArgumentError(f"capacity.{name} must be a whole number from 0 up, not {value!r}")
+    for name, value in vars(check_model("capacity", capacity, PoolCapacity)).items():
+        check_whole(f"capacity.{name}", value, 0, 2**31 - 1)  # Kubernetes counts in 32 bits
     return encode(capacity)
 
 

@@ -77,7 +77,11 @@ class SnapshotService:
 
         All pages are read before the first is given, so deleting while looping skips nobody.
         """
-        filters: List[Tuple[str, Any]] = [("sandboxId", sandbox_id), ("name", name)]
+        filters: List[Tuple[str, Any]] = []
+        if sandbox_id is not None:
+            filters.append(("sandboxId", require_text("sandbox_id", sandbox_id)))
+        if name is not None:
+            filters.append(("name", require_text("name", name)))
         for state in one_or_more("states", states):
             filters.append(("state", _STATES.get(require_text("state", state).lower(), state)))
 

@@ -11,7 +11,17 @@ from ..client import all_pages, decode_answer, decode_page, metadata_params, pag
 from ..codec import encode
 from ..config import Duration, seconds
 from ..errors import InvalidArgumentError
-from ..models import Page, check_text_map, one_or_more, require_text
+from ..models import (
+    Page,
+    check_argv,
+    check_env,
+    check_model,
+    check_text_map,
+    check_whole,
+    one_or_more,
+    require_text,
+    shown,
+)
 from ..readiness import wait_for_state
 
 if TYPE_CHECKING:
@@ -26,6 +36,12 @@ class TemplateReadiness:
 
     probe: Optional[str] = None
     warmup_seconds: Optional[int] = None
+
+    def __post_init__(self) -> None:
+        if self.probe is not None:
+            require_text("readiness probe", self.probe, "'tcp://127.0.0.1:44772'")
+        if self.warmup_seconds is not None:
+            check_whole("readiness warmup_seconds", self.warmup_seconds)
 
 
 @dataclass
@@ -91,21 +107,21 @@ class TemplateService:
             "image": require_text("image", image, "'python:3.12'"),
             "publish": require_text("publish", publish, "'s3://bucket/path'"),
         }
-        for name, wire_name, value in (
-            ("resource_limits", "resourceLimits", resource_limits),
-            ("env", "env", env),
-            ("metadata", "metadata", metadata),
+        for name, wire_name, value, check in (
+            ("resource_limits", "resourceLimits", resource_limits, check_text_map),
+            ("env", "env", env, check_env),
+            ("metadata", "metadata", metadata, check_text_map),
         ):
             if value is not None:
-                check_text_map(name, value)
+                check(name, value)
                 body[wire_name] = dict(value)
         if entrypoint is not None:
-            body["entrypoint"] = [require_text("entrypoint", word) for word in one_or_more("entrypoint", entrypoint)]
+            body["entrypoint"] = check_argv("entrypoint", one_or_more("entrypoint", entrypoint))
         if readiness is not None:
-            body["readiness"] = encode(readiness)
+            body["readiness"] = encode(check_model("readiness", readiness, TemplateReadiness))
         if format is not None:
             if format not in ("native", "overlaybd"):
-                raise InvalidArgumentError(f"format must be 'native' or 'overlaybd', not {format!r}")
+                raise InvalidArgumentError(f"format must be 'native' or 'overlaybd', not {shown(format)}")
             body["format"] = format
         return decode_answer(
             TemplateInfo, self._client._call("POST", "/templates", action="create a template", json=body)

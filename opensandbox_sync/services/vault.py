@@ -8,7 +8,16 @@ from urllib.parse import quote
 
 from ..codec import decode, encode
 from ..errors import ApiError, InvalidArgumentError, NotSupportedError
-from ..models import one_or_more, require_text
+from ..models import (
+    check_model,
+    check_models,
+    check_ports,
+    check_whole,
+    one_or_more,
+    require_secret,
+    require_text,
+    shown,
+)
 
 if TYPE_CHECKING:
     from ..sandbox import Sandbox
@@ -26,8 +35,7 @@ class Credential:
 
     def __post_init__(self) -> None:
         require_text("credential name", self.name)
-        if not isinstance(self.value, str) or not self.value:
-            raise InvalidArgumentError(f"credential {self.name!r}: value must be text that is not empty")
+        require_secret(f"credential {self.name!r}: value", self.value)
 
 
 @dataclass
@@ -46,13 +54,12 @@ class CredentialMatch:
 
     def __post_init__(self) -> None:
         for name in ("hosts", "schemes", "methods", "paths"):
-            for text in one_or_more(f"match {name}", getattr(self, name)):
-                require_text(f"each of match {name}", text)
+            if getattr(self, name) is not None:
+                setattr(self, name, _texts(f"match {name}", getattr(self, name)))
         if not self.hosts:
             raise InvalidArgumentError("match hosts must hold at least one, such as 'api.example.com'")
-        for port in self.ports or ():
-            if isinstance(port, bool) or not isinstance(port, int):
-                raise InvalidArgumentError(f"match ports must hold whole numbers, not {port!r}")
+        if self.ports is not None:
+            self.ports = check_ports("match ports", self.ports)
 
 
 @dataclass
@@ -80,9 +87,10 @@ class CredentialSubstitution:
     def __post_init__(self) -> None:
         require_text("substitution credential", self.credential)
         require_text("substitution placeholder", self.placeholder)
-        for surface in one_or_more("substitution in_", self.in_):
+        self.in_ = one_or_more("substitution in_", self.in_)
+        for surface in self.in_:
             if surface not in _SURFACES:
-                raise InvalidArgumentError(f"substitution in_ must hold {', '.join(_SURFACES)}, not {surface!r}")
+                raise InvalidArgumentError(f"substitution in_ must hold {', '.join(_SURFACES)}, not {shown(surface)}")
         if not self.in_:
             raise InvalidArgumentError(f"substitution in_ must hold at least one of {', '.join(_SURFACES)}")
 
@@ -103,10 +111,15 @@ class CredentialAuth:
             require_text(f"{self.type} auth: credential (a credential's name)", self.credential)
         if self.type == "apiKey":
             require_text("apiKey auth: name (a header's)", self.name, "'X-Api-Key'")
+        for name in ("credential", "name"):
+            if getattr(self, name) is not None:
+                require_text(f"{self.type} auth: {name}", getattr(self, name))
+        if self.headers is not None:
+            self.headers = check_models("headers", self.headers, CustomHeader)
         if self.type == "customHeaders" and not self.headers:
             raise InvalidArgumentError("customHeaders auth: headers must hold at least one CustomHeader")
-        _check_all("headers", self.headers, CustomHeader)
-        _check_all("substitutions", self.substitutions, CredentialSubstitution)
+        if self.substitutions is not None:
+            self.substitutions = check_models("substitutions", self.substitutions, CredentialSubstitution)
 
     @classmethod
     def bearer(cls, credential: str) -> CredentialAuth:
@@ -146,12 +159,8 @@ class CredentialBinding:
 
     def __post_init__(self) -> None:
         require_text("binding name", self.name)
-        for name, kind in (("match", CredentialMatch), ("auth", CredentialAuth)):
-            value = getattr(self, name)
-            if not isinstance(value, kind):
-                raise InvalidArgumentError(
-                    f"binding {self.name!r}: {name} must be a {kind.__name__}, not {type(value).__name__}"
-                )
+        check_model(f"binding {self.name!r}: match", self.match, CredentialMatch)
+        check_model(f"binding {self.name!r}: auth", self.auth, CredentialAuth)
 
 
 @dataclass
@@ -243,11 +252,11 @@ class CredentialVaultService:
         """Make these changes, all or none. ``ConflictError`` where the vault is not at ``expected_revision`` any
         more.
         """
+        if credentials is None and bindings is None:
+            raise InvalidArgumentError("credentials or bindings must be given: there is nothing to change")
         body: Dict[str, Any] = {}
         if expected_revision is not None:
-            if isinstance(expected_revision, bool) or not isinstance(expected_revision, int):
-                raise InvalidArgumentError(f"expected_revision must be a whole number, not {expected_revision!r}")
-            body["expectedRevision"] = expected_revision
+            body["expectedRevision"] = check_whole("expected_revision", expected_revision, 1)
         if credentials is not None:
             body["credentials"] = _changes("credentials", credentials, CredentialMutationSet, _credentials)
         if bindings is not None:
@@ -294,36 +303,29 @@ class CredentialVaultService:
                 sandbox._egress, method, "/credential-vault" + path, action=action, json=body
             )
         except ApiError as error:
-            if error.status_code == 412:
+            if error.status_code in (412, 502):  # 502: nothing answers on the sidecar's port
                 error.args = (f"{error}; create the sandbox with network_policy= and credential_proxy=True",)
             raise
 
 
-def _check_all(where: str, items: Any, kind: type) -> List[Any]:
-    if isinstance(items, (str, bytes, Mapping)) or not isinstance(items or [], Iterable):
-        raise InvalidArgumentError(f"{where} must be a list of {kind.__name__}, not {type(items).__name__}")
-    found = list(items or ())
-    for item in found:
-        if not isinstance(item, kind):
-            raise InvalidArgumentError(f"{where} must hold {kind.__name__}, not {type(item).__name__}")
-    return found
+def _texts(where: str, items: Any) -> List[str]:
+    return [require_text(f"each of {where}", item) for item in one_or_more(where, items)]
 
 
 def _credentials(where: str, items: Any) -> List[Dict[str, Any]]:
-    found = _check_all(where, items, Credential)
+    found = check_models(where, items, Credential)
     return [{"name": item.name, "source": {"type": "inline", "value": item.value}} for item in found]
 
 
 def _bindings(where: str, items: Any) -> List[Any]:
-    return [encode(item) for item in _check_all(where, items, CredentialBinding)]
+    return [encode(item) for item in check_models(where, items, CredentialBinding)]
 
 
 def _changes(where: str, changes: Any, kind: Any, encoded: Callable[[str, Any], List[Any]]) -> Dict[str, Any]:
-    if not isinstance(changes, kind):
-        raise InvalidArgumentError(f"{where} must be a {kind.__name__}, not {type(changes).__name__}")
+    check_model(where, changes, kind)
     found = {
         "add": encoded(f"{where} add", changes.add),
         "replace": encoded(f"{where} replace", changes.replace),
-        "delete": one_or_more(f"{where} delete", changes.delete),
+        "delete": _texts(f"{where} delete", changes.delete),
     }
     return {name: items for name, items in found.items() if items}

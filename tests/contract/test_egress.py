@@ -178,6 +178,11 @@ def test_a_sandbox_without_a_policy_has_no_sidecar_and_the_error_says_so(sandbox
         lambda egress: egress.patch([{"action": ALLOW, "target": "a.b"}]),
         lambda egress: egress.patch([NetworkRule("permit", "a.b")]),
         lambda egress: egress.patch([NetworkRule(ALLOW, "")]),
+        lambda egress: egress.patch([NetworkRule(ALLOW)]),
+        lambda egress: egress.patch([NetworkRule(ALLOW, ports=[])]),
+        lambda egress: egress.patch([NetworkRule(ALLOW, "10.0.0.1", ports=[65536])]),
+        lambda egress: egress.patch([NetworkRule(ALLOW, "10.0.0.1", ports=443)]),
+        lambda egress: egress.patch([NetworkRule(ALLOW, None, ports=[443])]),
         lambda egress: egress.delete([]),
         lambda egress: egress.delete("pypi.org"),
         lambda egress: egress.delete([""]),
@@ -280,6 +285,35 @@ def test_where_a_proxy_cannot_reach_the_sidecar_the_server_is_asked() -> None:
     with served(respond) as (sandbox, peer):
         sandbox.egress.allow("a.test")
     assert asked(peer) == [LOOK_UP, "PATCH /policy", f"PATCH {BY_SERVER}"]
+
+
+@pytest.mark.parametrize("by_server", [whole(502, b"Bad Gateway\n"), whole(404, {"detail": "Not Found"})])
+def test_where_nothing_answers_the_error_says_what_create_needs(by_server: Iterable[Piece]) -> None:
+    def respond(request: Request) -> Iterable[Piece]:
+        return whole(502, b"Bad Gateway\n") if request.path == "/policy" else by_server
+
+    with served(respond) as (sandbox, _), pytest.raises(
+        ServerError, match="create the sandbox with network_policy="
+    ) as caught:
+        sandbox.egress.get()
+    assert caught.value.status_code == 502
+
+
+def test_rules_with_ports_are_read_and_written_back_whole() -> None:
+    """The newest sidecars have them; a rule that lost its ports would allow more than it did."""
+    rules = [
+        {"action": "allow", "ports": [53]},
+        {"action": "deny", "target": "10.0.0.0/8", "ports": [80, 443]},
+        {"action": "allow", "target": "pypi.org"},
+    ]
+    answer = {**POLICY, "policy": {"defaultAction": "deny", "egress": rules}}
+    with served(lambda request: whole(200, answer)) as (sandbox, peer):
+        policy = sandbox.egress.get().policy
+        assert policy is not None
+        assert [rule.place for rule in policy.egress] == ["any address port 53", "10.0.0.0/8 port 80, 443", "pypi.org"]
+        assert [rule.ports for rule in policy.egress] == [[53], [80, 443], None]
+        sandbox.egress.replace(policy)
+    assert peer.requests[-1].json["egress"] == [{"action": "allow", "target": "", "ports": [53]}, *rules[1:]]
 
 
 def test_a_server_before_1_1_has_no_such_route_and_the_first_error_stands() -> None:

@@ -21,6 +21,7 @@ from opensandbox_sync import (
     NotFoundError,
     Sandbox,
     SandboxClient,
+    ServerError,
 )
 from opensandbox_sync.services.vault import (
     Credential,
@@ -251,6 +252,20 @@ def test_without_the_credential_proxy_the_error_says_what_create_needs(make_sand
     assert caught.value.status_code == 412
 
 
+def test_a_match_may_be_given_one_by_one() -> None:
+    """A set or a generator is sent as a list, and JSON knows neither."""
+    hosts: Any = iter([HOST])
+    ports: Any = {443}
+    assert CredentialMatch(hosts, ports=ports) == CredentialMatch([HOST], ports=[443])
+
+
+def test_where_nothing_answers_the_error_says_what_create_needs() -> None:
+    words = "create the sandbox with network_policy= and credential_proxy=True"
+    refusing = peer_sandbox(lambda request: whole(502, b"Bad Gateway\n"))
+    with refusing as (sandbox, _), pytest.raises(ServerError, match=words):
+        sandbox.vault.create([TOKEN])
+
+
 def test_a_way_without_tls_is_the_sidecars_to_refuse() -> None:
     words = b"credential vault writes require TLS or loopback transport\n"
     refusing = peer_sandbox(lambda request: whole(426, words))
@@ -269,6 +284,13 @@ def test_a_way_without_tls_is_the_sidecars_to_refuse() -> None:
         lambda: CredentialMatch("api.example.com"),
         lambda: CredentialMatch([HOST], methods="GET"),
         lambda: CredentialMatch([HOST], ports=["443"]),
+        lambda: CredentialMatch([HOST], ports=443),
+        lambda: CredentialMatch([HOST], ports=[0]),
+        lambda: CredentialMatch([HOST], ports=[True]),
+        lambda: Credential("a", "x\0"),
+        lambda: Credential("a", "\ud800"),
+        lambda: CredentialAuth("bearer", "token", name=5),
+        lambda: CredentialAuth("bearer", "token", headers=5),
         lambda: CredentialAuth(""),
         lambda: CredentialAuth("bearer"),
         lambda: CredentialAuth("apiKey", "token"),
@@ -298,12 +320,23 @@ def test_what_the_sidecar_would_refuse_cannot_be_made(make: Callable[[], Any]) -
         lambda vault: vault.create([("token", SECRET)]),
         lambda vault: vault.create(TOKEN),
         lambda vault: vault.create([TOKEN], [{"name": "a"}]),
+        lambda vault: vault.create(None),
+        lambda vault: vault.create(SECRET),
+        lambda vault: vault.create([TOKEN], None),
         lambda vault: vault.patch(credentials=[TOKEN]),
         lambda vault: vault.patch(credentials=CredentialMutationSet(add=[SECRET])),
         lambda vault: vault.patch(credentials=CredentialMutationSet(delete="token")),
         lambda vault: vault.patch(bindings=CredentialMutationSet()),
-        lambda vault: vault.patch(expected_revision="1"),
-        lambda vault: vault.patch(expected_revision=True),
+        lambda vault: vault.patch(),
+        lambda vault: vault.patch(expected_revision=1),
+        lambda vault: vault.patch(credentials=CredentialMutationSet(delete=[5])),
+        lambda vault: vault.patch(credentials=CredentialMutationSet(delete=[None])),
+        lambda vault: vault.patch(credentials=CredentialMutationSet(delete=[""])),
+        lambda vault: vault.patch(bindings=CredentialBindingMutationSet(delete=[""])),
+        lambda vault: vault.patch(bindings=CredentialBindingMutationSet(delete=["a"]), expected_revision="1"),
+        lambda vault: vault.patch(bindings=CredentialBindingMutationSet(delete=["a"]), expected_revision=True),
+        lambda vault: vault.patch(bindings=CredentialBindingMutationSet(delete=["a"]), expected_revision=-1),
+        lambda vault: vault.patch(bindings=CredentialBindingMutationSet(delete=["a"]), expected_revision=0),
         lambda vault: vault.credential(""),
         lambda vault: vault.binding(None),
     ],
