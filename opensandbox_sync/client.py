@@ -32,6 +32,7 @@ from .config import (
     ConnectionConfig,
     Duration,
     check_callables,
+    checked_headers,
     seconds,
 )
 from .creation import create_body
@@ -338,10 +339,6 @@ class SandboxClient:
         """
         path, life = _path(sandbox_id) + "/renew-expiration", seconds("timeout", timeout)
         try:
-            datetime.now(timezone.utc) + timedelta(seconds=life)
-        except OverflowError:
-            raise InvalidArgumentError(f"timeout of {life:g} seconds reaches beyond the year 9999") from None
-        try:
             expires = self._server_now() + timedelta(seconds=life)
         except OverflowError:
             raise ProtocolError("the server's clock says that the year 9999 is near") from None
@@ -529,6 +526,15 @@ class SandboxClient:
         )
         endpoint = decode_answer(Endpoint, answer)
         endpoint.scheme = self.config.scheme
+        try:
+            self._transport.normalised(endpoint.url)
+            checked_headers("headers", endpoint.headers)
+        except InvalidArgumentError:
+            # No cause: it may show the signature in the address.
+            raise ProtocolError(
+                f"the server gave an address or headers for port {port} of sandbox {sandbox_id} that cannot be used",
+                request_id=answer.request_id,
+            ) from None
         endpoint.signed = expires is not None
         endpoint.origin = answer.headers.get("OPEN-SANDBOX-ORIGIN")
         return endpoint

@@ -61,7 +61,7 @@ def format_datetime(moment: datetime) -> str:
 def decode(model: Type[T], data: Any) -> T:
     """``data`` (parsed JSON) as ``model``; raises ``ProtocolError`` naming the field that does not fit."""
     try:
-        return _decode(model, _without_lone_surrogates(data))
+        return _decode(model, without_lone_surrogates(data))
     except RecursionError as cause:
         raise ProtocolError(f"the server sent a {model.__name__} that is nested too deep") from cause
 
@@ -219,16 +219,16 @@ _SCALARS: Dict[Any, Reader] = {
 }
 
 
-def _without_lone_surrogates(value: Any) -> Any:
+def without_lone_surrogates(value: Any) -> Any:
     """Half of an escaped pair (``\\ud800``) is no character, and no encoder takes it: it becomes U+FFFD."""
     if isinstance(value, str):
         if value.isascii():
             return value
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
-        return [_without_lone_surrogates(item) for item in value]
+        return [without_lone_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {_without_lone_surrogates(key): _without_lone_surrogates(item) for key, item in value.items()}
+        return {without_lone_surrogates(key): without_lone_surrogates(item) for key, item in value.items()}
     return value
 
 

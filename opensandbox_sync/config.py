@@ -114,8 +114,8 @@ class ConnectionConfig:
             put(self, "api_key", os.environ.get("OPEN_SANDBOX_API_KEY") or None)
         put(self, "timeout", seconds("timeout", self.timeout))
         put(self, "idle_timeout", seconds("idle_timeout", self.idle_timeout))
-        put(self, "headers", _checked_headers("headers", self.headers))
-        put(self, "sandbox_headers", _checked_headers("sandbox_headers", self.sandbox_headers))
+        put(self, "headers", checked_headers("headers", self.headers))
+        put(self, "sandbox_headers", checked_headers("sandbox_headers", self.sandbox_headers))
         if self.protocol not in ("http", "https"):
             raise InvalidArgumentError(f"protocol must be 'http' or 'https', not {shown(self.protocol)}")
         if not isinstance(self.use_server_proxy, bool) and self.use_server_proxy != "auto":
@@ -123,11 +123,11 @@ class ConnectionConfig:
                 f"use_server_proxy must be True, False or 'auto', not {shown(self.use_server_proxy)}"
             )
         self._check_objects()
-        _checked_headers("user_agent", {"user_agent": require_text("user_agent", self.user_agent)})
+        checked_headers("user_agent", {"user_agent": require_text("user_agent", self.user_agent)})
         if self.api_key is not None and not isinstance(self.api_key, str):
             raise InvalidArgumentError(f"api_key must be text, not {type(self.api_key).__name__}")
         if self.api_key is not None:
-            _checked_headers("api_key", {"api_key": self.api_key})
+            checked_headers("api_key", {"api_key": self.api_key})
         put(self, "_parsed", _parse_domain(domain, self.protocol))
 
     def _check_objects(self) -> None:
@@ -249,7 +249,7 @@ def _without_secrets(text: str) -> str:
     return shown("***@" + re.split("[?#]", rest)[0])
 
 
-def _checked_headers(name: str, headers: Any) -> Dict[str, str]:
+def checked_headers(name: str, headers: Any) -> Dict[str, str]:
     """Headers that HTTP can send; their values are never shown, since they may be secrets."""
     if not isinstance(headers, Mapping):
         raise InvalidArgumentError(f"{name} must be a mapping of text to text, not {type(headers).__name__}")

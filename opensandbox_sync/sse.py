@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from json import JSONDecodeError, JSONDecoder
 from typing import Any, Callable, Dict, Iterable, Iterator, List, NamedTuple, Optional, Union
 
+from .codec import without_lone_surrogates
 from .errors import ProtocolError
 
 #: Bytes; a longer frame is refused, so that a peer cannot fill the memory with one that never ends.
@@ -343,7 +344,7 @@ class EventDecoder:
                 else:
                     self._name = ""
                     continue
-                add(ServerEvent.from_raw(_without_lone_surrogates(event) if surrogates else event))
+                add(ServerEvent.from_raw(without_lone_surrogates(event) if surrogates else event))
         except ProtocolError as error:
             self._error = error
         except RecursionError:
@@ -431,21 +432,6 @@ def _parse(text: str) -> RawEvent:
     if not isinstance(event, dict):
         raise ProtocolError(f"the event stream holds a frame that is not an object: {_shown(text)}")
     return event
-
-
-def _without_lone_surrogates(value: Any) -> Any:
-    """Half of an escaped pair (``\\ud800``) is no character, and no encoder takes it: it becomes U+FFFD."""
-    if isinstance(value, str):
-        try:
-            value.encode("utf-8")
-        except UnicodeEncodeError:
-            return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-        return value
-    if isinstance(value, list):
-        return [_without_lone_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {_without_lone_surrogates(key): _without_lone_surrogates(item) for key, item in value.items()}
-    return value
 
 
 def _too_long() -> ProtocolError:

@@ -10,6 +10,7 @@ import pytest
 from opensandbox_sync import (
     InvalidArgumentError,
     NotFoundError,
+    ProtocolError,
     SandboxReadyTimeoutError,
 )
 
@@ -130,3 +131,23 @@ def test_a_path_that_is_none_is_refused_before_anything_is_sent(path: Any) -> No
         with pytest.raises(InvalidArgumentError, match="path"):
             client.connect("b1", wait_ready=False).wait_for_http(8000, path)
         assert peer.requests == []
+
+
+BAD_ENDPOINTS = [
+    {"endpoint": "host:99999"},
+    {"endpoint": ""},
+    {"endpoint": "[bad"},
+    {"endpoint": "h:1", "headers": {"X-Token": "s3cret\n"}},
+    {"endpoint": "h:1", "headers": {"X-Token": "s3cret\u2028"}},
+    {"endpoint": "h:1", "headers": {"X Token": "s3cret"}},
+    {"endpoint": "h:1/?sign=s3cret\0 [", "headers": {"X-Token": 5}},
+]
+
+
+@pytest.mark.parametrize("answer", BAD_ENDPOINTS)
+def test_an_endpoint_that_cannot_be_used_is_the_servers_fault_and_shows_no_secret(answer: Any) -> None:
+    with peer_server(always(whole(200, answer))) as (client, _):
+        for call in (lambda: client.endpoint("b1", 8000), lambda: client.connect("b1", wait_ready=False).url(8000)):
+            with pytest.raises(ProtocolError) as caught:
+                call()
+            assert "s3cret" not in str(caught.value)
