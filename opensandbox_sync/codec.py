@@ -60,13 +60,6 @@ def format_datetime(moment: datetime) -> str:
 
 def decode(model: Type[T], data: Any) -> T:
     """``data`` (parsed JSON) as ``model``; raises ``ProtocolError`` naming the field that does not fit."""
-    try:
-        return _decode(model, without_lone_surrogates(data))
-    except RecursionError as cause:
-        raise ProtocolError(f"the server sent a {model.__name__} that is nested too deep") from cause
-
-
-def _decode(model: Type[T], data: Any) -> T:
     if not isinstance(data, dict):
         raise ProtocolError(f"the server sent {_kind(data)} where a {model.__name__} belongs")
     values: Dict[str, Any] = {}
@@ -157,7 +150,7 @@ def _reader(kind: Any) -> Reader:
         return _dict_reader(_reader(arguments[1]))
     if dataclasses.is_dataclass(kind):
         model: Any = kind
-        return lambda value: _decode(model, value)
+        return lambda value: decode(model, value)
     return _SCALARS.get(kind, _anything)
 
 

@@ -31,6 +31,7 @@ from requests.utils import get_environ_proxies
 
 from . import connections
 from .chunked import Dechunker
+from .codec import without_lone_surrogates
 from .config import ConnectionConfig
 from .errors import (
     ApiError,
@@ -122,7 +123,8 @@ class Answer:
     def json(self) -> Any:
         """The parsed body; raises ``ProtocolError`` where it is not JSON."""
         try:
-            return jsonlib.loads(self.content.decode("utf-8"))
+            data = jsonlib.loads(self.content.decode("utf-8"))
+            return without_lone_surrogates(data) if b"\\u" in self.content else data
         except (ValueError, RecursionError):
             # Not shown, and no cause that shows it: there may be a token in it.
             what = "an HTML page" if self.content.lstrip()[:1] == b"<" else f"{len(self.content)} bytes"
