@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import re
 import socket
 import ssl
 import threading
@@ -144,18 +145,57 @@ class _LimitedReader(io.RawIOBase):
         super().close()
 
 
+#: Whether small requests and plain answers take the short way; in tests, and where urllib3 has no such pool, they take
+#: the long one.
+SHORT_WAY = hasattr(HTTPConnectionPool, "_get_conn") and hasattr(HTTPConnectionPool, "_put_conn")
+_SHORT_BODY = 64 * 1024
+
+_START = re.compile(
+    rb"HTTP/1\.1 ([2-5][0-9]{2})(?: ([^\r\n\0]*))?\r\n((?:[!#-'*+.^-z|~0-9A-Z-]+:[^\r\n\0]*\r\n){0,99})\r\n"
+)
+
+
 class _Response(http.client.HTTPResponse):
     def __init__(self, sock: Any, *args: Any, connection: Any, **kwargs: Any) -> None:
         self._reader = _LimitedReader(sock, connection)
         reader: Any = self._reader  # of a socket it wants only something to read from
         super().__init__(reader, *args, **kwargs)
+        self._is_head = kwargs.get("method") == "HEAD"
         connection.answer = self
 
     def begin(self) -> None:
+        if SHORT_WAY and self._begin_at_once():
+            return
         super().begin()
         if self._reader.ended:
             # http.client takes the end of the connection for the end of the headers, and then finds an empty body.
             raise http.client.RemoteDisconnected("the answer was cut inside its headers")
+
+    def _begin_at_once(self) -> bool:
+        """Take the answer's start in one go, where it is all there and is plain; False leaves it to ``http.client``.
+
+        That reads headers with the parser for e-mails, which takes as long as sending the request.
+        """
+        found = _START.match(self.fp.peek(1))
+        if found is None:
+            return False
+        status, reason, lines = int(found.group(1)), found.group(2) or b"", found.group(3)
+        headers = http.client.HTTPMessage()
+        for line in lines.decode("latin-1").split("\r\n")[:-1]:
+            name, _, value = line.partition(":")
+            headers[name] = value.strip(" \t")
+        lengths, coding = headers.get_all("Content-Length", []), headers.get("Transfer-Encoding", "").lower()
+        if len(lengths) > 1 or not all(map(str.isdecimal, lengths)) or coding not in ("", "chunked"):
+            return False
+        if (coding and lengths) or status in (204, 304) or self._is_head:
+            return False
+        self.fp.read(found.end())
+        self.version, self.code, self.status, self.reason = 11, status, status, reason.decode("latin-1").strip()
+        self.headers = self.msg = headers
+        self.chunked, self.chunk_left = bool(coding), None
+        self.length = int(lengths[0]) if lengths else None
+        self.will_close = "close" in headers.get("Connection", "").lower() or not (coding or lengths)
+        return True
 
 
 _Base: Any = object  # the urllib3 connection that a subclass adds: its calls are behind super()
@@ -260,11 +300,6 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
                 sock.shutdown(socket.SHUT_RDWR)
             except OSError:
                 pass  # not connected any more
-
-
-#: Whether small requests take the short way; where urllib3 has no such pool, and in tests, they take urllib3's.
-SHORT_WAY = hasattr(HTTPConnectionPool, "_get_conn") and hasattr(HTTPConnectionPool, "_put_conn")
-_SHORT_BODY = 64 * 1024
 
 
 class _PlainPool(HTTPConnectionPool):

@@ -200,7 +200,7 @@ class MessageLog(Sequence):  # type: ignore[type-arg]
         """The stream's output. A daemon that strips line ends sends one line per message, and ``"\\n"`` for an empty
         one.
         """
-        if keeps_line_ends:
+        if keeps_line_ends or not len(self):
             return self._whole()
         lines = ("" if line == "\n" else line for line in self._lines())
         # In blocks: join() makes a list of all it joins, and a list of short texts is twice their size.

@@ -67,6 +67,9 @@ _BEFORE_SENDING = (
     ssl.SSLCertVerificationError,
 )
 
+# Not as ASCII: half of a surrogate pair, which is no text, would go out as an escape and arrive as another.
+_to_json = jsonlib.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
+
 Params = Union[Mapping[str, Any], Iterable[Tuple[str, Any]], None]
 
 
@@ -854,8 +857,7 @@ def _encoded(json: Any, data: Any) -> Tuple[Any, Optional[str]]:
     if json is None:
         return data, None
     try:
-        # Not as ASCII: half of a surrogate pair, which is no text, would go out as an escape and arrive as another.
-        return jsonlib.dumps(json, allow_nan=False, ensure_ascii=False).encode("utf-8"), "application/json"
+        return _to_json(json).encode("utf-8"), "application/json"
     except (TypeError, ValueError, RecursionError) as cause:
         raise InvalidArgumentError(f"an argument cannot be sent as JSON: {cause}") from cause
 
