@@ -7,10 +7,10 @@ import re
 import stat
 import unicodedata
 import uuid
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from threading import Thread
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -209,8 +209,8 @@ def _listing(routes: FileRoutes, path: str, ignored: Ignore) -> Tuple[str, Dict[
             skipped[name] = "a link" if info.type == "symlink" else "not a regular file"
             continue
         _check_expansion(name)
-        for parent in reversed(list(PurePosixPath(name).parents)[:-1]):
-            directories.setdefault(str(parent), 0o755)
+        for end in (at for at, letter in enumerate(name) if letter == "/"):
+            directories.setdefault(name[:end], 0o755)
         if info.type == "directory":
             directories[name] = info.mode & 0o777
         else:
@@ -296,37 +296,53 @@ class _Stop:
         """Within the block, ``body`` is woken by ``set``."""
         self._bodies.add(body)
         try:
+            self.check()  # it may have been set before it knew of this body
             yield
         finally:
             self._bodies.discard(body)
 
     def set(self, cause: BaseException) -> None:
-        self.cause = self.cause or cause
+        if self.cause is None or not isinstance(cause, Exception):  # a Ctrl-C is what the caller shall see
+            self.cause = cause
         for body in list(self._bodies):
             body.end()
 
 
 def _at_once(act: Callable[[Any, _Stop], None], jobs: Iterable[Any]) -> None:
-    """Do all jobs, a few at a time. The first failure, or a Ctrl-C, ends the others, and is raised when they have."""
+    """Do all jobs, a few at a time, in this thread and in others. The first failure, or a Ctrl-C, ends the others, and
+    is raised when they have.
+    """
     stop = _Stop()
+    left = list(jobs)[::-1]
 
-    def run(job: Any) -> None:
-        stop.check()
-        try:
-            act(job, stop)
-        except BaseException as error:
-            stop.set(error)
-            raise
+    def work() -> None:
+        while stop.cause is None:
+            try:
+                job = left.pop()
+            except IndexError:
+                return
+            try:
+                act(job, stop)
+            except BaseException as error:
+                stop.set(error)
 
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="opensandbox-files") as pool:
-        futures = [pool.submit(run, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException as error:
-            for future in futures:
-                future.cancel()
-            stop.set(error)
-            if isinstance(error, Exception) and stop.cause is not None:
-                raise stop.cause from None  # not what it did to the others
-            raise
+    helpers = [Thread(target=work, name="opensandbox-files") for _ in left[1:_AT_ONCE]]
+    try:
+        for helper in helpers:
+            try:
+                helper.start()
+            except RuntimeError:  # as at exit, or where the system has no more: then there are fewer at once
+                break
+        work()
+        _join(helpers)
+    except BaseException as error:
+        stop.set(error)
+        _join(helpers)
+    if stop.cause is not None:
+        raise stop.cause
+
+
+def _join(threads: Iterable[Thread]) -> None:
+    for thread in threads:
+        if thread.ident is not None:  # it was started
+            thread.join()
