@@ -78,6 +78,10 @@ def local_path(name: str, value: Any) -> Path:
         text = None
     if not isinstance(text, str) or not text or "\0" in text:
         raise InvalidArgumentError(f"{name} must be a path on this machine (text or a Path), not {value!r}")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as cause:
+        raise InvalidArgumentError(f"{name} {value!r} is not a name that this machine's files can have") from cause
     return Path(text)
 
 

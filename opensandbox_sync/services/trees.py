@@ -180,10 +180,11 @@ def download_dir(
 
         def fetch(file: _File, stop: _Stop) -> None:
             source = top + file.name
-            with closing(routes.open(source, {})) as body, stop.ending(body):
-                size = routes.size(source, body)
+            body, told = routes.open(source, {})
+            with closing(body), stop.ending(body):
+                size = routes.size(source) if told is None else told
                 with replacing(root / file.name, file.mode) as write:
-                    for block in blocks(source, body, size):
+                    for block in blocks(source, {}, body, size):
                         stop.check()
                         write(block)
                         shown.add(len(block))
@@ -224,6 +225,11 @@ def _listing(routes: FileRoutes, path: str, ignored: Ignore) -> Tuple[str, Dict[
 def _relative(path: str, top: str, windows: bool = os.name == "nt") -> str:
     """``path`` below ``top``; refused where it would lead anywhere else on this machine."""
     name = path[len(top) :] if path.startswith(top) else ""
+    try:
+        path.encode()
+        os.fsencode(name)
+    except UnicodeEncodeError as cause:
+        raise ProtocolError(f"the sandbox lists {path!r}, which is no name here; nothing was written") from cause
     for part in name.split("/"):
         leads_away = part in ("", ".", "..") or "\0" in part or _DRIVE.match(part)
         if leads_away or (windows and ("\\" in part or ":" in part)):
