@@ -192,7 +192,9 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
         if self.sock is None:
             self.connect()
         # urllib3 would let it have the time that connecting may take.
-        self.sock.settimeout(self.limit.wait())
+        wait = self.limit.wait()
+        if wait != self.sock.gettimeout():  # setting it is a system call
+            self.sock.settimeout(wait)
         self.limit.sent = True
         super().send(data)
 

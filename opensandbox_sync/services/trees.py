@@ -36,7 +36,7 @@ from .transfers import Progress, ProgressOption, check_progress, check_target, l
 if TYPE_CHECKING:
     from ..transport import Body
 
-_AT_ONCE = 4
+_AT_ONCE = 8  # more than a processor of ours keeps busy: most of a small file's time is the way to it and back
 _BATCH_FILES = 200
 _BATCH_BYTES = 4 * 2**20
 _ALL = 10**6  # a depth that no tree has
