@@ -47,6 +47,7 @@ def _files(name: str, title: str, official: str, bare: str, memory: Dict[str, st
 
 _FLAT = {"flat": "<=16"}
 _ONE_COPY = {"work": "<=1.1"}
+_TREES = "Trees, 2,000 small files (quick: 300)"
 
 CASES: List[Case] = [
     Case("import", "Start-up", "cold import", "imported", "1", "", {}),
@@ -94,16 +95,20 @@ CASES: List[Case] = [
     _files("download_bytes", "down, to bytes", ">=2", ">=0.8", _ONE_COPY),
     _files("download_iter", "down, iterated", ">=4", ">=1.0", _FLAT),
     _files("download_file", "down, to a verified file", ">=2", "", _FLAT),
+    Case("upload_tree", _TREES, "up", "upload_tree", "2000", "300", {"official": ">=3"}),
+    Case("download_tree", _TREES, "down", "download_tree", "2000", "300", {}),
 ]
 
 
 def work_of(case: Case, quick: bool) -> Tuple[float, str]:
-    """How much one measured call does, and its unit: events, or MiB; (0, "") where only time is of interest."""
+    """How much one measured call does, and its unit: events, MiB or files; (0, "") where only time is of interest."""
     words = case.argument(quick).split()
     if case.group == "Streams" and int(words[1]) > 1:
         return float(words[1]), "events"
     if case.group.startswith("Files"):
         return int(words[0].rsplit("/", 1)[1]) / MIB, "MiB"
+    if case.group == _TREES:
+        return float(words[0]), "files"
     return 0.0, ""
 
 

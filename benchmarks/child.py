@@ -184,6 +184,32 @@ def download_file():
         return result
 
 
+def upload_tree():
+    client = attached()
+    with temporary_path() as path:
+        for name, content in tree():
+            (path / name).parent.mkdir(parents=True, exist_ok=True)
+            (path / name).write_bytes(content)
+        return repeated(lambda: client.upload_tree(path, f"/tree/{ARGUMENT}"), 1)
+
+
+def download_tree():
+    client = attached()
+    with temporary_path() as path:
+        path.mkdir()
+        result = repeated(lambda: client.download_tree(f"/tree/{ARGUMENT}", path), 1)
+        for name, content in tree():
+            assert (path / name).stat().st_size == len(content), f"{CLIENT}: {name}"
+        return result
+
+
+def tree():
+    """Small files by name, as the server lists them."""
+    from server import tree_names
+
+    return [(name, b"x" * int(name.rsplit("-", 1)[1])) for name in tree_names(int(ARGUMENT))]
+
+
 def attached():
     client = client_class()(ADDRESS)
     client.attach()

@@ -57,7 +57,7 @@ def times(case: Case, taken: Taken, client: str, quick: bool) -> str:
         return spread(seconds, duration)
     if unit == "events":
         return spread([work / one / 1000 for one in seconds], lambda number: f"{number:.4g} k/s")
-    return spread([work / one for one in seconds], lambda number: f"{number:.4g} MiB/s")
+    return spread([work / one for one in seconds], lambda number: f"{number:.4g} {unit}/s")
 
 
 def reached(goal: str, numbers: List[float]) -> str:

@@ -13,13 +13,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import socket
 import sys
 import tempfile
 import threading
 import time
+from functools import lru_cache
 from typing import Callable, Dict, Iterator, List, Tuple, Union
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from clients import SANDBOX_ID
 
@@ -259,6 +261,8 @@ class BenchServer:
         path = request.url.path[3:] if request.url.path.startswith("/v1/") else request.url.path
         if path.startswith("/files/"):
             return files(request, path)
+        if path == "/directories/list":
+            return [listing(query_paths(request)[0])]
         body = request.body()
         if path == "/command" or path.endswith("/run"):
             return self.streams[json.loads(body)["command"]]
@@ -282,14 +286,47 @@ def files(request: Request, path: str) -> List[Part]:
         for _ in request.pieces():
             pass
         return [answer(200)]
-    name = unquote(parse_qs(request.url.query)["path"][0])
-    size = int(name.rsplit("/", 1)[1])  # a path ends in the size of the file: /bench/268435456
+    names = query_paths(request)
     if path == "/files/info":
-        stamp = "2026-11-22T20:02:06Z"
-        info = {"path": name, "type": "file", "size": size, "modified_at": stamp, "created_at": stamp}
-        return [answer(200, {name: {**info, "owner": "root", "group": "root", "mode": 644}})]
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {size}\r\n\r\n"
-    return [head.encode(), size]
+        return [answer(200, {name: info(name, "directory" if is_tree(name) else "file") for name in names})]
+    size = size_of(names[0])
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/octet-stream\r\nContent-Length: {size}\r\n\r\n".encode()
+    return [head + b"x" * size] if size < 65536 else [head, size]
+
+
+def query_paths(request: Request) -> List[str]:
+    return parse_qs(request.url.query)["path"]
+
+
+def size_of(name: str) -> int:
+    """A path ends in the size of the file: /bench/268435456, /tree/2000/d3/f43-243."""
+    return int(re.split("[/-]", name)[-1])
+
+
+def info(name: str, kind: str) -> Dict[str, object]:
+    stamp = "2026-11-22T20:02:06Z"
+    size = size_of(name) if kind == "file" else 4096
+    told = {"path": name, "type": kind, "size": size, "modified_at": stamp, "created_at": stamp}
+    return {**told, "owner": "root", "group": "root", "mode": 644 if kind == "file" else 755}
+
+
+def is_tree(name: str) -> bool:
+    return name.startswith("/tree/") and name.count("/") == 2
+
+
+def tree_names(count: int) -> List[str]:
+    """A tree of so many small files in 20 directories: their names, below /tree/<count>."""
+    return sorted(f"d{number % 20}/f{number}-{200 + number % 1000}" for number in range(count))
+
+
+@lru_cache(maxsize=None)
+def listing(top: str) -> bytes:
+    """What /directories/list answers for a tree: a directory before its content."""
+    found: Dict[str, Dict[str, object]] = {}
+    for name in tree_names(int(top.rsplit("/", 1)[1])):
+        for path, kind in ((f"{top}/{name.split('/')[0]}", "directory"), (f"{top}/{name}", "file")):
+            found.setdefault(path, info(path, kind))
+    return answer(200, list(found.values()))
 
 
 def sandbox(_port: int) -> Dict[str, object]:
@@ -319,6 +356,7 @@ PLAIN_ANSWERS: List[Tuple[str, Callable[[str], bool], int, Callable[[int], objec
     ("GET", lambda path: path == f"/sandboxes/{SANDBOX_ID}", 200, sandbox),
     ("POST", lambda path: path == "/sandboxes", 202, sandbox),
     ("DELETE", lambda path: path.startswith("/sandboxes/"), 204, nothing),
+    ("POST", lambda path: path == "/directories", 200, nothing),
     ("POST", lambda path: path == "/session", 200, lambda _port: {"session_id": SESSION_ID}),
     ("DELETE", lambda path: path.startswith("/session/"), 200, nothing),
 ]

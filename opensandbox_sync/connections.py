@@ -86,6 +86,11 @@ current = threading.local()
 _FRESH_SECONDS = 1.0
 
 
+def _set_timeout(sock: Any, seconds: Optional[float]) -> None:
+    if seconds != sock.gettimeout():  # setting it is a system call
+        sock.settimeout(seconds)
+
+
 class _LimitedReader(io.RawIOBase):
     """The bytes of a socket, each wait within the call's limit."""
 
@@ -128,9 +133,7 @@ class _LimitedReader(io.RawIOBase):
         return data
 
     def _received(self, receive: Callable[[Any], Any], argument: Any) -> Any:
-        wait = self._connection.limit.wait(to_read=True)
-        if wait != self.sock.gettimeout():  # setting it is a system call
-            self.sock.settimeout(wait)
+        _set_timeout(self.sock, self._connection.limit.wait(to_read=True))
         try:
             return receive(argument)
         except (BlockingIOError, ssl.SSLWantReadError):
@@ -272,7 +275,7 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
         if self.closed.is_set():
             raise OSError("the client was closed")
         # urllib3 would let it have the time that connecting may take.
-        self.sock.settimeout(self.limit.wait())
+        _set_timeout(self.sock, self.limit.wait())
         self.limit.sent = True
 
     def getresponse(self, *args: Any, **kwargs: Any) -> Any:

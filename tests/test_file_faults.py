@@ -148,14 +148,90 @@ def test_a_download_without_a_length_is_measured_by_a_range(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 
 
-def test_a_server_that_ignores_the_range_is_found_out() -> None:
-    with scripted({"GET /files/download": whole(200, b"all of it")}) as (sandbox, _):
+CHUNKED = [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nall of it\r\n0\r\n\r\n"]
+
+
+@pytest.mark.parametrize("answer", [whole(200, b"all of it"), CHUNKED])
+def test_a_server_that_ignores_the_range_is_found_out(answer: Any) -> None:
+    with scripted({"GET /files/download": answer}) as (sandbox, _):
         for act in (
             lambda: sandbox.files.read_bytes("/a", start=4),
             lambda: list(sandbox.files.iter_bytes("/a", start=4)),
         ):
             with pytest.raises(ProtocolError, match="the whole file came"):
                 act()
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "content", "told"),
+    [
+        (0, 4, b"0123", None),
+        (0, 4, b"0123", "bytes */10"),
+        (0, 4, b"0123", "bytes 4-1/10"),
+        (0, 4, b"0123", "bytes 1-4/10"),
+        (0, 4, b"01234", "bytes 0-4/10"),
+        (0, 4, b"01", "bytes 0-1/10"),
+        (0, 4, b"01234", "bytes 0-3/10"),
+        (0, 4, b"012", "bytes 0-3/10"),
+        (0, 4, b"0123", f"bytes 0-3/{'9' * 5000}"),
+        (6, None, b"678", "bytes 6-8/10"),
+        (6, 99, b"678", "bytes 6-8/10"),
+        (-2, None, b"789", "bytes 7-9/10"),
+        (-2, None, b"789", "bytes 7-9/*"),
+    ],
+)
+def test_another_part_than_was_asked_for_is_refused(start: int, end: Any, content: bytes, told: Any) -> None:
+    headers = {"Content-Range": told} if told else {}
+    with scripted({"GET /files/download": whole(206, content, headers)}) as (sandbox, _):
+        for act in (
+            lambda: sandbox.files.read_bytes("/a", start=start, end=end),
+            lambda: list(sandbox.files.iter_bytes("/a", start=start, end=end)),
+        ):
+            with pytest.raises(ProtocolError, match="a part was asked for"):
+                act()
+
+
+@pytest.mark.parametrize(("content", "kind"), [(b"0123456", ProtocolError), (b"012", TransportError)])
+def test_a_part_of_another_length_than_told_is_refused(content: bytes, kind: Any) -> None:
+    chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(content), content)
+    head = b"HTTP/1.1 206 Part\r\nContent-Range: bytes 0-3/10\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with scripted({"GET /files/download": [head + chunks]}) as (sandbox, _):
+        for act in (
+            lambda: sandbox.files.read_bytes("/a", end=4),
+            lambda: list(sandbox.files.iter_bytes("/a", end=4)),
+        ):
+            with pytest.raises(kind):
+                act()
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "content", "told"),
+    [
+        (0, 4, b"0123", "bytes 0-3/10"),
+        (0, 99, b"0123", "bytes 0-3/4"),
+        (0, 4, b"0123", "bytes 0-3/*"),
+        (0, 99, b"0123", "bytes 0-3/*"),
+        (6, None, b"6789", "bytes 6-9/*"),
+        (-99, None, b"0123", "bytes 0-3/4"),
+    ],
+)
+def test_a_part_may_end_where_the_file_does(start: int, end: Any, content: bytes, told: str) -> None:
+    with scripted({"GET /files/download": whole(206, content, {"Content-Range": told})}) as (sandbox, _):
+        assert sandbox.files.read_bytes("/a", start=start, end=end) == content
+        assert b"".join(sandbox.files.iter_bytes("/a", start=start, end=end)) == content
+
+
+def test_a_part_is_not_the_file(tmp_path: Path) -> None:
+    part = whole(206, b"0123", {"Content-Range": "bytes 0-3/10"})
+    with scripted({"GET /files/download": part}) as (sandbox, _):
+        for act in (
+            lambda: sandbox.files.read_text("/a"),
+            lambda: list(sandbox.files.iter_bytes("/a")),
+            lambda: sandbox.files.download("/a", tmp_path / "a"),
+        ):
+            with pytest.raises(ProtocolError, match="a part came"):
+                act()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_iterator_that_is_left_gives_its_connection_up() -> None:
@@ -324,9 +400,13 @@ def test_a_list_of_nothing_may_come_as_null() -> None:
         assert s.files.list("/a") == [] and s.files.search("/a") == []
 
 
-@pytest.mark.parametrize("answer", [{}, {"/a": {}}, {"/a": {"replacedCount": "many"}}, []])
-def test_a_replacement_without_a_count_is_a_protocol_error(answer: Any) -> None:
-    with scripted({"POST /files/replace": whole(200, answer)}) as (sandbox, _), pytest.raises(ProtocolError):
+@pytest.mark.parametrize(
+    "answer",
+    ["{}", '{"/a": {}}', "[]", *(f'{{"/a": {{"replacedCount": {n}}}}}' for n in ('"2"', "1e999", "-1", "1.5"))],
+)
+def test_a_replacement_without_a_count_is_a_protocol_error(answer: str) -> None:
+    table = {"POST /files/replace": whole(200, answer.encode())}
+    with scripted(table) as (sandbox, _), pytest.raises(ProtocolError):
         sandbox.files.replace_text("/a", "x", "y")
 
 
@@ -371,6 +451,14 @@ def test_a_path_that_leads_out_of_the_destination_is_refused(tmp_path: Path, pat
         table = listing(told("/t/fine"), told(path, kind))
         with scripted(table) as (sandbox, _), pytest.raises(ProtocolError, match="leads out"):
             sandbox.files.download_dir("/t", tmp_path / "x" / "down")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path: Path, kind: str) -> None:
+    table = listing(told("/t/fine"), told("/t/\ud800", kind))
+    with scripted(table) as (sandbox, _), pytest.raises(ProtocolError, match="no name here"):
+        sandbox.files.download_dir("/t", tmp_path / "down")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -432,12 +520,23 @@ def test_a_file_that_fails_ends_the_others_and_is_what_is_raised(tmp_path: Path)
             return refusal(500, "RUNTIME_ERROR", "error accessing file: open /t/7: permission denied")
         return [b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\nhalf", HANG]
 
-    table = {**listing(*(told(f"/t/{n}", size=99) for n in (1, 2, 3, 7, 8, 9))), "GET /files/download": answer}
+    table = {**listing(*(told(f"/t/{n}", size=99) for n in range(5, 25))), "GET /files/download": answer}
     with scripted(table) as (sandbox, server), promptly():
         with pytest.raises(ServerError, match="permission denied"):
             sandbox.files.download_dir("/t", tmp_path / "down")
-        assert len(server.asked("GET", "/files/download")) <= 4
+        assert len(server.asked("GET", "/files/download")) <= 8
     assert list((tmp_path / "down").iterdir()) == []
+
+
+def test_where_no_thread_can_be_started_a_tree_comes_anyway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Refused(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(trees, "Thread", Refused)
+    with scripted(listing(*(told(f"/t/{n}", size=6) for n in range(9)))) as (sandbox, _):
+        sandbox.files.download_dir("/t", tmp_path / "down")
+    assert len(list((tmp_path / "down").iterdir())) == 9
 
 
 _INTERRUPTED = """
@@ -458,7 +557,7 @@ def test_ctrl_c_ends_a_stalled_tree_at_once_and_leaves_no_half_file(tmp_path: Pa
     table = {**listing(*(told(f"/t/{n}", size=99) for n in range(9))), "GET /files/download": stalled}
     with scripted(table) as (sandbox, server):
         process = python(_INTERRUPTED, server.address, sandbox.id, str(tmp_path / "down"), flags=("-W", "error"))
-        until(lambda: len(server.asked("GET", "/files/download")) >= 4, "four downloads at once")
+        until(lambda: len(server.asked("GET", "/files/download")) >= 8, "eight downloads at once")
         with promptly():
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=20)

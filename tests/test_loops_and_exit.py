@@ -7,12 +7,13 @@ import json
 import signal
 import threading
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any, List
 
 import pytest
 
 from .scripted import API_KEY, finished, python, scripted, serving
-from .wire import SANDBOX_ID, complete, init, stdout, stream
+from .wire import SANDBOX_ID, complete, init, stdout, stream, whole
 
 RUN = {"POST /command": stream(init(), stdout("hi"), complete())}
 
@@ -88,6 +89,8 @@ from opensandbox_sync import SandboxClient
 client = SandboxClient(domain=sys.argv[1], api_key=sys.argv[2])
 sandbox = client.connect(sys.argv[3])
 def last():
+    up, down = (sys.argv[4] + name for name in ("/up", "/down"))
+    print(sandbox.files.upload_dir(up, "/t", verify=False).files, sandbox.files.download_dir("/t", down).files)
     print(sandbox.commands.run("x").stdout, list(sandbox.commands.stream("x").lines()), flush=True)
     with client.create("image") as another:
         print(another.commands.run("x", on_stdout=lambda text: None, timeout=30).exit_code, flush=True)
@@ -96,9 +99,25 @@ atexit.register(last)
 """
 
 
-def test_calls_work_at_exit() -> None:
-    with serving(RUN) as server:
-        assert finished(python(AT_EXIT, server.address, API_KEY, SANDBOX_ID)).splitlines() == ["hi ['hi']", "0"]
+def test_calls_work_at_exit(tmp_path: Path) -> None:
+    told = {"size": 3, "mode": 644, "modified_at": "2026-11-22T20:02:06Z"}
+    names = [f"/t/{number}" for number in range(9)]
+    trees = {
+        "POST /directories": whole(),
+        "POST /files/upload": whole(),
+        "GET /files/info": whole(200, {"/t": {**told, "path": "/t", "type": "directory"}}),
+        "GET /directories/list": whole(200, [{**told, "path": name, "type": "file"} for name in names]),
+        "GET /files/download": whole(200, b"all"),
+    }
+    (tmp_path / "up").mkdir()
+    for name in ("a", "b"):  # in two requests: threads would be of use
+        (tmp_path / "up" / name).write_bytes(b"x" * 3 * 2**20)
+    with serving({**RUN, **trees}) as server:
+        process = python(AT_EXIT, server.address, API_KEY, SANDBOX_ID, str(tmp_path))
+        files = [name[3:] for name in names]
+        assert finished(process).splitlines() == [f"['a', 'b'] {files}", "hi ['hi']", "0"]
+        assert len(server.asked("POST", "/files/upload")) == 2
+        assert [path.read_bytes() for path in (tmp_path / "down").iterdir()] == [b"all"] * 9
         assert len(server.asked("DELETE", SANDBOX_ID)) == 1
 
 

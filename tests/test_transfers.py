@@ -44,18 +44,42 @@ def test_while_it_is_written_nobody_else_can_read_it(tmp_path: Path, mode: Any) 
             assert stat.S_IMODE(temporary.stat().st_mode) == 0o600
 
 
+def test_it_is_made_as_nobody_elses_from_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: List[Any] = []
+    plain = os.open
+
+    def watched(path: Any, flags: int, mode: int = 0o777) -> int:
+        made.append((flags, mode))
+        return plain(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", watched)
+    before = os.umask(0)
+    try:
+        with replacing(tmp_path / "a") as write:
+            write(b"secret")
+    finally:
+        os.umask(before)
+    (flags, mode), *_ = made
+    assert mode == 0o600 and flags & os.O_EXCL and flags & os.O_CREAT
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666
+
+
 def test_the_mode_is_the_one_given_or_the_old_ones_or_the_umasks(tmp_path: Path) -> None:
     (tmp_path / "old").touch()
     (tmp_path / "old").chmod(0o604)
+    (tmp_path / "closed").touch()
+    (tmp_path / "closed").chmod(0)
+    (tmp_path / "link").symlink_to("old")
     before = os.umask(0o027)
     try:
-        for name, mode in (("given", 0o4711), ("old", None), ("new", None)):
+        for name, mode in (("given", 0o4711), ("old", None), ("closed", None), ("link", None), ("new", None)):
             with replacing(tmp_path / name, mode) as write:
                 write(b"")
     finally:
         os.umask(before)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}
-    assert modes == {"given": 0o711, "old": 0o604, "new": 0o640}
+    assert modes == {"given": 0o711, "old": 0o604, "closed": 0, "link": 0o640, "new": 0o640}
 
 
 class Bar:

@@ -10,7 +10,7 @@ import json
 import socket
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional, Tuple
 
-from clients import SANDBOX_ID
+from clients import SANDBOX_ID, files_below, keep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,6 +88,17 @@ class Client:
         with local.open("wb") as file:
             for piece in self._pieces(path):
                 file.write(piece)
+
+    def upload_tree(self, local: Path, path: str) -> None:
+        for name, file in files_below(local):
+            content = file.read_bytes()
+            self._upload(f"{path}/{name}", len(content), [content])
+
+    def download_tree(self, path: str, local: Path) -> None:
+        for entry in json.loads(self._call("GET", f"/directories/list?path={path}&depth=99")):
+            if entry["type"] == "file":
+                content = self._file.read(self._download(entry["path"]))
+                keep(local, entry["path"][len(path) + 1 :], content)
 
     def lifecycle(self) -> Optional[int]:
         body = json.dumps(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Callable, Optional, Tuple
 from opensandbox import SandboxManagerSync, SandboxSync
 from opensandbox.config import ConnectionConfigSync
 from opensandbox.models.execd_sync import ExecutionHandlersSync
+from opensandbox.models.filesystem import DirectoryListEntry
 
-from clients import SANDBOX_ID
+from clients import SANDBOX_ID, files_below, keep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -73,6 +74,17 @@ class Client:
         if part.stat().st_size != size:
             raise OSError("the download is not whole")
         part.replace(local)
+
+    # It has no way to send or fetch a tree: one file after another.
+
+    def upload_tree(self, local: Path, path: str) -> None:
+        for name, file in files_below(local):
+            self._sandbox.files.write_file(f"{path}/{name}", file.read_bytes())
+
+    def download_tree(self, path: str, local: Path) -> None:
+        for entry in self._sandbox.files.list_directory(DirectoryListEntry(path=path, depth=99)):
+            if entry.entry_type == "file":
+                keep(local, entry.path[len(path) + 1 :], self._sandbox.files.read_bytes(entry.path))
 
     def lifecycle(self) -> Optional[int]:
         sandbox = SandboxSync.create("python:3.12", connection_config=self._config)

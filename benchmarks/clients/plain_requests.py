@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Optional,
 
 import requests
 
-from clients import SANDBOX_ID
+from clients import SANDBOX_ID, files_below, keep
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +74,18 @@ class Client:
         if part.stat().st_size != info[path]["size"]:
             raise OSError("the download is not whole")
         part.replace(local)
+
+    def upload_tree(self, local: Path, path: str) -> None:
+        for name, file in files_below(local):
+            self._upload(f"{path}/{name}", file.read_bytes())
+
+    def download_tree(self, path: str, local: Path) -> None:
+        listed = self._get(self._execd + "/directories/list", params={"path": path, "depth": 99}, headers=self._headers)
+        for entry in listed.json():
+            if entry["type"] == "file":
+                url, wanted = self._execd + "/files/download", {"path": entry["path"]}
+                content = self._get(url, params=wanted, headers=self._headers).content
+                keep(local, entry["path"][len(path) + 1 :], content)
 
     def lifecycle(self) -> Optional[int]:
         body = {

@@ -65,6 +65,12 @@ class Client:
     def download_file(self, path: str, local: Path) -> None:
         self._sandbox.files.download(path, local)
 
+    def upload_tree(self, local: Path, path: str) -> None:
+        self._sandbox.files.upload_dir(local, path)
+
+    def download_tree(self, path: str, local: Path) -> None:
+        self._sandbox.files.download_dir(path, local)
+
     def lifecycle(self) -> Optional[int]:
         with self._client.create("python:3.12") as sandbox:
             return sandbox.commands.run("true").exit_code

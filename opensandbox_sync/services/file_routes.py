@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
@@ -15,7 +14,18 @@ from ..errors import (
     ServerError,
     TransportError,
 )
-from .file_wire import FileInfo, as_class, by_length, directory_error, info_of, named, says_missing
+from .file_wire import (
+    FileInfo,
+    as_class,
+    by_length,
+    content_range,
+    directory_error,
+    info_of,
+    length_of,
+    named,
+    part_length,
+    says_missing,
+)
 from .multipart import BodyFailed, Multipart, Source
 
 if TYPE_CHECKING:
@@ -45,22 +55,25 @@ class FileRoutes:
 
     # -- down -------------------------------------------------------------------------------------------------------
 
-    def read(self, path: str, params: Mapping[str, Any], headers: Mapping[str, str]) -> Tuple[int, bytes]:
-        """(status, content) of a whole answer; a read that was cut is repeated."""
+    def read(self, path: str, params: Mapping[str, Any], part: Mapping[str, str]) -> bytes:
+        """A file, or the ``part`` of it that ``range_header`` names; a read that was cut is repeated."""
         try:
             answer = self.call(
                 "GET",
                 "/files/download",
                 f"read {path}",
                 params={"path": path, **params},
-                headers={"Accept": "*/*", **headers},
+                headers={"Accept": "*/*", **part},
                 idle=self.sandbox._client.config.timeout_seconds,
             )
         except ProtocolError as error:
             raise directory_error(path) from error
-        return answer.status, answer.content
+        size = part_length(path, part, answer.status, answer.headers)
+        check_size(path, part, len(answer.content), size)
+        return answer.content
 
-    def open(self, path: str, headers: Mapping[str, str]) -> Body:
+    def open(self, path: str, part: Mapping[str, str]) -> Tuple[Body, Optional[int]]:
+        """The same as it comes, and how many bytes that must be, for ``blocks``; None where it is not told."""
         client = self.sandbox._client
         try:
             body = client._transport.stream(
@@ -69,24 +82,28 @@ class FileRoutes:
                 self.prefix + "/files/download",
                 action=f"read {path}",
                 params={"path": path},
-                headers={"Accept": "*/*", **headers},
+                headers={"Accept": "*/*", **part},
                 idle=client.config.timeout_seconds,
             )
         except ApiError as error:
             raise _meant(error, "/files/download") from error
-        if (length_of(body) or 0) > _MOST_BYTES:
+        try:
+            if (length_of(body.headers) or 0) > _MOST_BYTES:
+                raise directory_error(path)
+            return body, part_length(path, part, body.status, body.headers)
+        except BaseException:
             body.close()
-            raise directory_error(path)
-        return body
+            raise
 
-    def size(self, path: str, body: Optional[Body] = None) -> int:
-        """How many bytes ``body``, or else a read of ``path``, gives; a link is followed."""
-        known = length_of(body) if body is not None else None
-        if known is not None:
-            return known
-        with closing(self.open(path, {"Range": "bytes=0-0"})) as part:
-            found = re.search(r"/(\d+)$", part.headers.get("Content-Range", ""))
-            size = int(found.group(1)) if found else length_of(part)
+    def size(self, path: str) -> int:
+        """How many bytes a read of ``path`` gives; a link is followed."""
+        body, size = self.open(path, {"Range": "bytes=0-0"})
+        with closing(body):
+            if body.status == 206:
+                held = content_range(body.headers)
+                size = held[2] if held else None
+            else:
+                size = length_of(body.headers)  # an empty file, or a server that knows no ranges
         if size is None:
             raise ProtocolError(f"the daemon does not say how long {path} is")
         return size
@@ -146,7 +163,7 @@ class FileRoutes:
             self.call("POST", "/directories", f"make {named(list(level))}", json=level)
 
 
-def blocks(path: str, body: Body, size: Optional[int]) -> Iterator[bytes]:
+def blocks(path: str, part: Mapping[str, str], body: Body, size: Optional[int]) -> Iterator[bytes]:
     """All of a body, which must have ``size`` bytes; over a user's own session nobody else counts them."""
     done = 0
     while True:
@@ -154,15 +171,20 @@ def blocks(path: str, body: Body, size: Optional[int]) -> Iterator[bytes]:
         if not block:
             break
         done += len(block)
+        if size is not None and done > size:
+            break
         yield block
-    if size is not None and done != size:
+    check_size(path, part, done, size)
+
+
+def check_size(path: str, part: Mapping[str, str], done: int, size: Optional[int]) -> None:
+    if size is None or done == size:
+        return
+    if done < size:
         raise TransportError(f"could not read {path}: {done} of {size} bytes came")
-
-
-def length_of(body: Body) -> Optional[int]:
-    """What the answer says of its own length."""
-    text = body.headers.get("Content-Length", "")
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+    if part and not size:
+        raise ProtocolError(f"could not read {path}: a part was asked for ({part['Range']}), and the whole file came")
+    raise ProtocolError(f"could not read {path}: more than the {size} bytes that were told came")
 
 
 def _meant(error: ApiError, route: str) -> ApiError:

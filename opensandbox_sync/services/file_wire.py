@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePath
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Type, TypeVar, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar, Union
 from urllib.parse import quote
 
 from ..codec import SnakeCaseModel, decode
@@ -18,6 +19,7 @@ AnyApiError = TypeVar("AnyApiError", bound=ApiError)
 
 _DECIMAL_SLIPS = (400, 440, 444, 500)  # legal values (0o620, 0o670, 0o674, 0o764) that nobody means
 _OCTAL = re.compile(r"(?:0o)?[0-7]{1,4}")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,19})-(\d{1,19})/(\d{1,19}|\*)", re.ASCII)
 _QUERY_BYTES = 6000  # of paths in one URL: proxies take 8 KiB
 
 
@@ -84,9 +86,15 @@ def checked_path(path: Any, name: str = "path") -> str:
     text = path.as_posix() if isinstance(path, PurePath) else path
     if not isinstance(text, str) or not text:
         raise InvalidArgumentError(f"{name} must be a path in the sandbox, such as '/tmp/a.txt'; got {path!r}")
+    return checked_name(name, text)
+
+
+def checked_name(name: str, value: Any) -> str:
+    """Text that is a path, a part of one, or a user's name."""
+    text = checked_text(name, value)
     if "\0" in text:
-        raise InvalidArgumentError(f"{name} {path!r} has a NUL, which no path can hold")
-    return checked_text(name, text)
+        raise InvalidArgumentError(f"{name} {value!r} has a NUL, which no name can hold")
+    return text
 
 
 def checked_text(name: str, value: Any, *, may_be_empty: bool = False) -> str:
@@ -98,6 +106,14 @@ def checked_text(name: str, value: Any, *, may_be_empty: bool = False) -> str:
         # Such as a name from os.listdir() that is not UTF-8: JSON would carry another one.
         raise InvalidArgumentError(f"{name} {value!r} is not Unicode, and the daemon takes no other text") from cause
     return value
+
+
+def checked_encoding(encoding: Any) -> str:
+    try:
+        codecs.lookup(encoding)
+    except (LookupError, TypeError, ValueError) as cause:  # the last for a NUL, or half of a surrogate pair, in it
+        raise InvalidArgumentError(f"encoding {encoding!r} is not known") from cause
+    return str(encoding)
 
 
 def checked_count(name: str, value: Any) -> Optional[int]:
@@ -120,7 +136,10 @@ def wire_mode(mode: Any) -> int:
     else:
         raise InvalidArgumentError(wanted)
     if number > 0o777 or number < 0:
-        hint = f"; write 0o{mode} for what it looks like" if number == mode and _OCTAL.fullmatch(str(mode)) else ""
+        digits = str(mode)
+        # Such as 644 or 755. It is not 512 that somebody meant by 0o1000.
+        slip = number == mode and re.fullmatch("[0-7]{3}", digits) and list(digits) == sorted(digits, reverse=True)
+        hint = f"; write 0o{mode} for what it looks like" if slip else ""
         raise InvalidArgumentError(f"{wanted}: only permission bits, 0o777 at most{hint}")
     if not number:
         raise InvalidArgumentError(f"{wanted}: the daemon takes a mode of 0 for none")
@@ -134,7 +153,7 @@ def permissions(mode: Optional[Mode], owner: Optional[str], group: Optional[str]
         if isinstance(value, int):
             raise InvalidArgumentError(f"{name} must be a name, which is what the daemon looks up, not {value!r}")
         if value is not None:
-            fields[name] = checked_text(name, value)
+            fields[name] = checked_name(name, value)
     return fields
 
 
@@ -152,10 +171,52 @@ def range_header(start: Any, end: Any) -> Dict[str, str]:
     return {"Range": f"bytes={start}-{'' if end is None else end - 1}"}
 
 
-def check_range(path: str, header: Dict[str, str], status: int, size: Optional[int]) -> None:
-    """Raise where the whole came though a part was asked for. An empty file has no parts, and comes as it is."""
-    if header and status != 206 and size:
-        raise ProtocolError(f"could not read {path}: a part was asked for ({header['Range']}), and the whole file came")
+def content_range(headers: Mapping[str, str]) -> Optional[Tuple[int, int, Optional[int]]]:
+    """(start, end, size of the file where it is told) that an answer says it holds; ``end`` is the one of a slice."""
+    found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+    if not found:
+        return None
+    first, last, size = found.groups()
+    return int(first), int(last) + 1, None if size == "*" else int(size)
+
+
+def part_length(path: str, asked: Mapping[str, str], status: int, headers: Mapping[str, str]) -> Optional[int]:
+    """How many bytes an answer must bring; None where it does not say. Raises where it is not what was asked for.
+
+    ``asked`` is what ``range_header`` gave. An empty file has no parts, and comes as a whole.
+    """
+    wanted = asked.get("Range")
+    if (status == 206) != (wanted is not None):
+        if wanted is None:
+            raise ProtocolError(f"could not read {path}: the whole file was asked for, and a part came")
+        return 0
+    told = length_of(headers)
+    if wanted is None:
+        return told
+    held = content_range(headers)
+    if held is None or held[1] <= held[0] or not _answers(wanted, *held) or told not in (None, held[1] - held[0]):
+        got = f"{headers.get('Content-Range')!r}, {'some' if told is None else told} bytes"
+        raise ProtocolError(f"could not read {path}: a part was asked for ({wanted}), and another came ({got})")
+    return held[1] - held[0]
+
+
+def _answers(wanted: str, start: int, end: int, size: Optional[int]) -> bool:
+    """Whether a part is the one that ``wanted`` asks for; a file that ends before it does shortens it."""
+    first, last = wanted[len("bytes=") :].split("-")
+    if not first:
+        if size is None:
+            return end - start <= int(last)
+        return (start, end) == (max(0, size - int(last)), size)
+    stop = int(last) + 1 if last else None
+    if size is not None and (stop is None or stop > size):
+        stop = size
+    return start == int(first) and (stop is None or end == stop or (size is None and end < stop))
+
+
+def length_of(headers: Mapping[str, str]) -> Optional[int]:
+    """What an answer says of its own length."""
+    text = headers.get("Content-Length", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def says_missing(error: ApiError) -> bool:

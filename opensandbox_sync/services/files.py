@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import stat
 from contextlib import closing
 from os import PathLike
@@ -10,14 +9,15 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union, overload
 
 from ..errors import ApiError, InvalidArgumentError, NotFoundError, NotSupportedError, ProtocolError
-from .file_routes import FileRoutes, blocks, length_of
+from .file_routes import FileRoutes, blocks
 from .file_wire import (
     FileInfo,
     Mode,
     RemotePath,
     WriteEntry,
-    check_range,
     checked_count,
+    checked_encoding,
+    checked_name,
     checked_path,
     checked_text,
     infos_of,
@@ -74,12 +74,9 @@ class FileService:
         The daemon cuts the part out: its lines without all line ends that they had, joined by ``\\n``. A file that is
         not ``encoding`` raises ``InvalidArgumentError``, which is a ``ValueError``.
         """
-        try:
-            codecs.lookup(encoding)
-        except (LookupError, TypeError) as cause:
-            raise InvalidArgumentError(f"encoding {encoding!r} is not known") from cause
+        encoding = checked_encoding(encoding)
         lines = {"offset": checked_count("offset", offset), "limit": checked_count("limit", limit)}
-        content = self._routes.read(checked_path(path), lines, {})[1]
+        content = self._routes.read(checked_path(path), lines, {})
         try:
             return content.decode(encoding)
         except (ValueError, LookupError) as cause:
@@ -104,13 +101,11 @@ class FileService:
         """
         path, part = checked_path(path), range_header(start, end)
         try:
-            status, content = self._routes.read(path, {}, part)
+            return self._routes.read(path, {}, part)
         except ApiError as error:
             if error.status_code == 416 and part:  # nothing is there
                 return b""
             raise
-        check_range(path, part, status, len(content))
-        return content
 
     def iter_bytes(self, path: RemotePath, *, start: int = 0, end: Optional[int] = None) -> Iterator[bytes]:
         """Yield the file's bytes as they come, holding one piece at a time. Arguments as in ``read_bytes``.
@@ -121,14 +116,13 @@ class FileService:
 
     def _pieces(self, path: str, part: Dict[str, str]) -> Iterator[bytes]:
         try:
-            opened = self._routes.open(path, part)
+            body, size = self._routes.open(path, part)
         except ApiError as error:
             if error.status_code == 416 and part:
                 return
             raise
-        with closing(opened) as body:
-            check_range(path, part, body.status, length_of(body))
-            yield from blocks(path, body, length_of(body))
+        with closing(body):
+            yield from blocks(path, part, body, size)
 
     def download(self, remote: RemotePath, local: LocalPath, *, progress: ProgressOption = None) -> int:
         """Fetch a file, piece by piece, and return its size in bytes. ``progress`` as in ``upload``.
@@ -139,10 +133,11 @@ class FileService:
         target, path = local_path("local", local), checked_path(remote, "remote")
         check_progress(progress)
         check_target(target)
-        with closing(self._routes.open(path, {})) as body:
-            size = self._routes.size(path, body)
+        body, told = self._routes.open(path, {})
+        with closing(body):
+            size = self._routes.size(path) if told is None else told
             with Progress(progress, f"download {target.name}", size) as shown, replacing(target) as write:
-                for block in blocks(path, body, size):
+                for block in blocks(path, {}, body, size):
                     write(block)
                     shown.add(len(block))
         return size
@@ -176,11 +171,12 @@ class FileService:
         if isinstance(entries, str) or not isinstance(entries, Iterable):
             raise InvalidArgumentError(f"entries must be a mapping of paths to data or a list, not {entries!r}")
         found = [_entry(entry) for entry in (entries.items() if isinstance(entries, Mapping) else entries)]
+        encodings = [checked_encoding(entry.encoding) for entry in found]
         metadata = [_metadata(entry.path, entry.mode, entry.owner, entry.group) for entry in found]
         sources: List[Source] = []
         try:
-            for entry in found:
-                sources.append(source_of(entry.data, entry.encoding))
+            for entry, encoding in zip(found, encodings):
+                sources.append(source_of(entry.data, encoding))
             parts = list(zip(metadata, sources))
             for at in range(0, len(parts), _PAIRS):
                 self._routes.upload(parts[at : at + _PAIRS])
@@ -292,7 +288,7 @@ class FileService:
 
         Directories are never found. A pattern with a ``/`` matches nothing, but for a leading ``**/``.
         """
-        params = {"path": checked_path(path), "pattern": checked_text("pattern", pattern)}
+        params = {"path": checked_path(path), "pattern": checked_name("pattern", pattern)}
         return infos_of(self._routes.call("GET", "/files/search", f"search {path}", params=params).json())
 
     # -- change -----------------------------------------------------------------------------------------------------
@@ -304,9 +300,12 @@ class FileService:
         options = {"params": {"verbose": "true"}, "json": {path: change}}
         answer = self._routes.call("POST", "/files/replace", f"replace text in {path}", **options).json()
         try:
-            return int(answer[path]["replacedCount"])
-        except (KeyError, TypeError, ValueError) as cause:
-            raise ProtocolError(f"the daemon did not say how often it replaced text in {path}") from cause
+            count = answer[path]["replacedCount"]
+        except (KeyError, TypeError):
+            count = None
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise ProtocolError(f"the daemon did not say how often it replaced text in {path}")
+        return count
 
     def move(self, source: RemotePath, destination: RemotePath) -> None:
         """Rename a file or directory; directories above ``destination`` are made.

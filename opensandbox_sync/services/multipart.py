@@ -16,6 +16,8 @@ Block = Union[bytes, memoryview]
 
 #: Larger pieces fall out of the cache, and are slower.
 BLOCK = 256 * 1024
+#: But what is in memory already is sent with fewer calls. Each has the whole of ``idle`` seconds, and no more.
+MEMORY_BLOCK = 2**20
 _GATHERED = 64 * 1024  # small contents and what stands between them go out together
 
 
@@ -45,12 +47,16 @@ def source_of(data: Any, encoding: str) -> Source:
         view = memoryview(data)
     except TypeError:
         pass
+    except ValueError as cause:
+        raise InvalidArgumentError(f"data cannot be read: {cause}") from cause  # released, or closed
     else:
         view = view.cast("B") if view.c_contiguous and view.nbytes else memoryview(bytes(view))
-        return Source(len(view), lambda: (view[at : at + BLOCK] for at in range(0, len(view), BLOCK)))
+        return Source(len(view), lambda: (view[at : at + MEMORY_BLOCK] for at in range(0, len(view), MEMORY_BLOCK)))
     if isinstance(data, io.TextIOBase):
         raise InvalidArgumentError("data is a text file, which changes line ends; open it with 'rb', or pass its text")
     if hasattr(data, "read"):
+        if getattr(data, "closed", False) or (hasattr(data, "readable") and not data.readable()):
+            raise InvalidArgumentError("data is a file that is closed, or not open for reading")
         return _rest_of(data) or _spooled(_read_pieces(data), encoding)
     if isinstance(data, (PurePath, Mapping)) or not hasattr(data, "__iter__"):
         hint = "; upload() sends a local file" if isinstance(data, PurePath) else ""

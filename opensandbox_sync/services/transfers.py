@@ -18,6 +18,8 @@ from ..errors import InvalidArgumentError
 
 ProgressOption = Union[bool, Callable[[int, int], Any], None]
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+
 
 class Progress:
     """Tells how far a transfer is: to a callable, in a tqdm bar, or in one line at its end. A context manager.
@@ -76,6 +78,10 @@ def local_path(name: str, value: Any) -> Path:
         text = None
     if not isinstance(text, str) or not text or "\0" in text:
         raise InvalidArgumentError(f"{name} must be a path on this machine (text or a Path), not {value!r}")
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as cause:
+        raise InvalidArgumentError(f"{name} {value!r} is not a name that this machine's files can have") from cause
     return Path(text)
 
 
@@ -103,14 +109,9 @@ def replacing(target: Path, mode: Optional[int] = None) -> Iterator[Callable[[by
     ``mode`` None: what ``target`` has, or what a new file gets here. A link at ``target`` is replaced, not followed.
     """
     temporary = target.with_name(f".{uuid.uuid4().hex}.part")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    handle = os.open(temporary, flags, 0o600 if mode is not None else 0o666)
+    handle = os.open(temporary, _NEW, 0o600)
     try:
         with io.FileIO(handle, "wb") as file:
-            if mode is None:
-                # The umask can only be read by setting it, which other threads would notice: it shows here.
-                mode = _mode_of(target) or stat.S_IMODE(os.fstat(handle).st_mode)
-                temporary.chmod(0o600)
 
             def write(data: bytes) -> None:
                 done = file.write(data)
@@ -118,6 +119,8 @@ def replacing(target: Path, mode: Optional[int] = None) -> Iterator[Callable[[by
                     done += file.write(memoryview(data)[done:])
 
             yield write
+        if mode is None:
+            mode = _mode_of(target)
         temporary.chmod(mode & 0o777)
         temporary.replace(target)
     except BaseException:
@@ -125,9 +128,19 @@ def replacing(target: Path, mode: Optional[int] = None) -> Iterator[Callable[[by
         raise
 
 
-def _mode_of(target: Path) -> Optional[int]:
+def _mode_of(target: Path) -> int:
+    """The mode that ``target`` has, or that a new file there gets."""
     try:
         found = target.lstat().st_mode
+        if stat.S_ISREG(found):
+            return stat.S_IMODE(found)
     except FileNotFoundError:
-        return None
-    return stat.S_IMODE(found) if stat.S_ISREG(found) else None
+        pass
+    # The umask can only be read by setting it, which other threads would notice. An empty file shows it.
+    probe = target.with_name(f".{uuid.uuid4().hex}.part")
+    handle = os.open(probe, _NEW, 0o666)
+    try:
+        return stat.S_IMODE(os.fstat(handle).st_mode)
+    finally:
+        os.close(handle)
+        probe.unlink()

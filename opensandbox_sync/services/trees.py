@@ -7,10 +7,10 @@ import re
 import stat
 import unicodedata
 import uuid
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from threading import Thread
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -36,7 +36,7 @@ from .transfers import Progress, ProgressOption, check_progress, check_target, l
 if TYPE_CHECKING:
     from ..transport import Body
 
-_AT_ONCE = 4
+_AT_ONCE = 8  # more than a processor of ours keeps busy: most of a small file's time is the way to it and back
 _BATCH_FILES = 200
 _BATCH_BYTES = 4 * 2**20
 _ALL = 10**6  # a depth that no tree has
@@ -180,10 +180,11 @@ def download_dir(
 
         def fetch(file: _File, stop: _Stop) -> None:
             source = top + file.name
-            with closing(routes.open(source, {})) as body, stop.ending(body):
-                size = routes.size(source, body)
+            body, told = routes.open(source, {})
+            with closing(body), stop.ending(body):
+                size = routes.size(source) if told is None else told
                 with replacing(root / file.name, file.mode) as write:
-                    for block in blocks(source, body, size):
+                    for block in blocks(source, {}, body, size):
                         stop.check()
                         write(block)
                         shown.add(len(block))
@@ -209,8 +210,8 @@ def _listing(routes: FileRoutes, path: str, ignored: Ignore) -> Tuple[str, Dict[
             skipped[name] = "a link" if info.type == "symlink" else "not a regular file"
             continue
         _check_expansion(name)
-        for parent in reversed(list(PurePosixPath(name).parents)[:-1]):
-            directories.setdefault(str(parent), 0o755)
+        for end in (at for at, letter in enumerate(name) if letter == "/"):
+            directories.setdefault(name[:end], 0o755)
         if info.type == "directory":
             directories[name] = info.mode & 0o777
         else:
@@ -224,6 +225,11 @@ def _listing(routes: FileRoutes, path: str, ignored: Ignore) -> Tuple[str, Dict[
 def _relative(path: str, top: str, windows: bool = os.name == "nt") -> str:
     """``path`` below ``top``; refused where it would lead anywhere else on this machine."""
     name = path[len(top) :] if path.startswith(top) else ""
+    try:
+        path.encode()
+        os.fsencode(name)
+    except UnicodeEncodeError as cause:
+        raise ProtocolError(f"the sandbox lists {path!r}, which is no name here; nothing was written") from cause
     for part in name.split("/"):
         leads_away = part in ("", ".", "..") or "\0" in part or _DRIVE.match(part)
         if leads_away or (windows and ("\\" in part or ":" in part)):
@@ -296,37 +302,53 @@ class _Stop:
         """Within the block, ``body`` is woken by ``set``."""
         self._bodies.add(body)
         try:
+            self.check()  # it may have been set before it knew of this body
             yield
         finally:
             self._bodies.discard(body)
 
     def set(self, cause: BaseException) -> None:
-        self.cause = self.cause or cause
+        if self.cause is None or not isinstance(cause, Exception):  # a Ctrl-C is what the caller shall see
+            self.cause = cause
         for body in list(self._bodies):
             body.end()
 
 
 def _at_once(act: Callable[[Any, _Stop], None], jobs: Iterable[Any]) -> None:
-    """Do all jobs, a few at a time. The first failure, or a Ctrl-C, ends the others, and is raised when they have."""
+    """Do all jobs, a few at a time, in this thread and in others. The first failure, or a Ctrl-C, ends the others, and
+    is raised when they have.
+    """
     stop = _Stop()
+    left = list(jobs)[::-1]
 
-    def run(job: Any) -> None:
-        stop.check()
-        try:
-            act(job, stop)
-        except BaseException as error:
-            stop.set(error)
-            raise
+    def work() -> None:
+        while stop.cause is None:
+            try:
+                job = left.pop()
+            except IndexError:
+                return
+            try:
+                act(job, stop)
+            except BaseException as error:
+                stop.set(error)
 
-    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="opensandbox-files") as pool:
-        futures = [pool.submit(run, job) for job in jobs]
-        try:
-            for future in as_completed(futures):
-                future.result()
-        except BaseException as error:
-            for future in futures:
-                future.cancel()
-            stop.set(error)
-            if isinstance(error, Exception) and stop.cause is not None:
-                raise stop.cause from None  # not what it did to the others
-            raise
+    helpers = [Thread(target=work, name="opensandbox-files") for _ in left[1:_AT_ONCE]]
+    try:
+        for helper in helpers:
+            try:
+                helper.start()
+            except RuntimeError:  # as at exit, or where the system has no more: then there are fewer at once
+                break
+        work()
+        _join(helpers)
+    except BaseException as error:
+        stop.set(error)
+        _join(helpers)
+    if stop.cause is not None:
+        raise stop.cause
+
+
+def _join(threads: Iterable[Thread]) -> None:
+    for thread in threads:
+        if thread.ident is not None:  # it was started
+            thread.join()

@@ -60,11 +60,15 @@ def test_a_file_that_is_not_text_says_so_and_names_read_bytes(files: FileService
         files.read_text(f"{folder}/a.bin")
 
 
-@pytest.mark.parametrize("encoding", ["no-such", "hex", None])
+@pytest.mark.parametrize("encoding", ["no-such", "hex", None, 5, "", "a\0", "\ud800"])
 def test_an_encoding_that_is_none_is_refused(files: FileService, folder: str, encoding: Any) -> None:
     files.write(f"{folder}/a.txt", "a")
     with pytest.raises(InvalidArgumentError):
         files.read_text(f"{folder}/a.txt", encoding=encoding)
+    for data in ("text", iter(["text"])):
+        with pytest.raises(InvalidArgumentError):
+            files.write(f"{folder}/b.txt", data, encoding=encoding)
+    assert not files.exists(f"{folder}/b.txt")
 
 
 def test_the_same_file_as_a_command_sees_it(sandbox: Sandbox, folder: str) -> None:
@@ -133,6 +137,18 @@ def test_data_of_another_kind_is_refused_and_nothing_is_written(
 ) -> None:
     with pytest.raises(InvalidArgumentError, match=hint):
         files.write(f"{folder}/a", data)
+    assert not files.exists(f"{folder}/a")
+
+
+def test_data_that_is_closed_is_refused_and_nothing_is_written(files: FileService, folder: str, tmp_path: Path) -> None:
+    with (tmp_path / "a").open("wb") as closed, (tmp_path / "b").open("wb") as only_written:
+        closed.close()
+        memory, view = io.BytesIO(b"x"), memoryview(b"x")
+        memory.close()
+        view.release()
+        for data in (closed, only_written, memory, view):
+            with pytest.raises(InvalidArgumentError, match="data"):
+                files.write(f"{folder}/a", data)
     assert not files.exists(f"{folder}/a")
 
 
@@ -340,10 +356,10 @@ def test_a_local_path_that_cannot_be_used_is_refused_before_anything_is_sent(
 ) -> None:
     os.mkfifo(tmp_path / "pipe")
     files.write(f"{folder}/a", "a")
-    for local in (tmp_path / "missing", tmp_path, tmp_path / "pipe", "", None, b"bytes", "a\0b"):
+    for local in (tmp_path / "missing", tmp_path, tmp_path / "pipe", "", None, b"bytes", "a\0b", "\ud800"):
         with pytest.raises(InvalidArgumentError, match="local"):
             files.upload(local, f"{folder}/new")  # type: ignore[arg-type]
-    for local in (tmp_path, tmp_path / "pipe", tmp_path / "no" / "where", "", None, "a\0b"):
+    for local in (tmp_path, tmp_path / "pipe", tmp_path / "no" / "where", "", None, "a\0b", "\ud800"):
         with pytest.raises(InvalidArgumentError, match="local"):
             files.download(f"{folder}/a", local)  # type: ignore[arg-type]
     assert not files.exists(f"{folder}/new")
@@ -571,6 +587,12 @@ def test_a_mode_that_is_a_slip_is_refused_with_a_hint(
     assert not files.exists(f"{folder}/never")
 
 
+@pytest.mark.parametrize("mode", [0o1000, 0o1777, 0o2755, 0o4755])
+def test_a_mode_with_more_than_permission_bits_is_not_taken_for_a_slip(files: FileService, mode: int) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"0o777 at most$"):
+        files.set_permissions("/tmp", mode=mode)
+
+
 def test_set_permissions_changes_only_what_is_given(sandbox: Sandbox, folder: str) -> None:
     user, group = sandbox.commands.run("id -un; id -gn").stdout.split()
     sandbox.files.write(f"{folder}/a", "", mode=0o640)
@@ -582,7 +604,7 @@ def test_set_permissions_changes_only_what_is_given(sandbox: Sandbox, folder: st
 def test_set_permissions_needs_something_to_set(files: FileService, folder: str) -> None:
     with pytest.raises(InvalidArgumentError, match="a mode, an owner or a group"):
         files.set_permissions(folder)
-    for owner in (0, ""):
+    for owner in (0, "", "a\0"):
         with pytest.raises(InvalidArgumentError, match="owner"):
             files.set_permissions(folder, owner=owner)  # type: ignore[arg-type]
 
@@ -674,6 +696,7 @@ def test_texts_that_are_none_are_refused(files: FileService) -> None:
         lambda: files.replace_text("/tmp/a", "a", "\ud800"),
         lambda: files.search("/tmp", ""),
         lambda: files.search("/tmp", 5),  # type: ignore[arg-type]
+        lambda: files.search("/tmp", "a\0"),
     ):
         with pytest.raises(InvalidArgumentError):
             act()

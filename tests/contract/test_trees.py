@@ -229,12 +229,12 @@ def test_a_name_that_is_not_unicode_is_refused(sandbox: Sandbox, folder: str, tm
 
 def test_local_paths_that_cannot_be_used_are_refused(sandbox: Sandbox, folder: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
-    for local in (tmp_path / "missing", tmp_path / "file", "", None):
+    for local in (tmp_path / "missing", tmp_path / "file", "", None, "\ud800", "a\0"):
         with pytest.raises(InvalidArgumentError, match="local"):
             sandbox.files.upload_dir(local, folder)  # type: ignore[arg-type]
     assert not sandbox.files.exists(folder)
     sandbox.files.make_dirs(folder)
-    for local in (tmp_path / "file", tmp_path / "file" / "below", "", None):
+    for local in (tmp_path / "file", tmp_path / "file" / "below", "", None, "\ud800", "a\0"):
         with pytest.raises(InvalidArgumentError, match="local"):
             sandbox.files.download_dir(folder, local)  # type: ignore[arg-type]
     assert (tmp_path / "file").read_text() == "mine"
