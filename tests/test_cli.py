@@ -10,11 +10,20 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, Dict, Iterator, List
+from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
-from opensandbox_sync import NetworkPolicy, NotFoundError, Sandbox, SandboxClient, ServerEvent
+from opensandbox_sync import (
+    NetworkPolicy,
+    NetworkRule,
+    NotFoundError,
+    Sandbox,
+    SandboxClient,
+    SandboxError,
+    ServerEvent,
+)
+from opensandbox_sync.cli import main
 from opensandbox_sync.execution import Fold
 from opensandbox_sync.live import LiveOutput
 
@@ -60,6 +69,15 @@ class Shell:
 @pytest.fixture
 def shell(environment: Dict[str, str], tmp_path: Path) -> Shell:
     return Shell(environment, tmp_path)
+
+
+@pytest.fixture
+def inside(environment: Dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Runs words in this process, where that is enough: no interpreter has to start."""
+    for name in ("OPEN_SANDBOX_DOMAIN", "OPEN_SANDBOX_API_KEY"):
+        monkeypatch.setenv(name, environment[name])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the tests' own handlers stay
+    return lambda *words: main(words)
 
 
 def made_by(shell: Shell, client: SandboxClient, before: List[str]) -> List[str]:
@@ -178,11 +196,38 @@ def test_run_local_needs_no_server(shell: Shell) -> None:
     assert (answer.stdout, answer.stderr, answer.returncode) == (b"hello\n", b"", 0)
 
 
-@pytest.mark.parametrize("words", [["run", "python:3.12"], ["exec", "x", "--"], ["exec", "x", "ls"], [], ["fly"]])
-def test_wrong_usage_is_told_before_anything_is_asked(shell: Shell, words: List[str]) -> None:
-    answer = shell(*words, *([] if "--" in words or not words else ["--domain", NOBODY]))
-    assert answer.returncode == 2
-    assert answer.stderr.startswith(b"usage: opensandbox-sync")
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "python:3.12"], "the command is missing: opensandbox-sync run python:3.12 -- COMMAND"),
+        (["run", "python:3.12", "echo", "a b"], "behind --: opensandbox-sync run python:3.12 -- echo 'a b'\n"),
+        (["exec", "x", "--"], "the command is missing: opensandbox-sync exec x -- COMMAND"),
+        (["exec", "x", "ls"], "behind --: opensandbox-sync exec x -- ls\n"),
+        (["exec", "x", "y", "--", "ls"], "unrecognized arguments: y\n"),
+        (["ls", "--fly"], "unrecognized arguments: --fly\n"),
+        ([], "required: COMMAND"),
+        (["--json"], "required: COMMAND"),
+        (["--json", "serve"], "unrecognized arguments: --json\n"),
+        (["fly"], "'fly'"),
+    ],
+)
+def test_wrong_usage_is_told_before_anything_is_asked(
+    inside: Callable[..., int], words: List[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        inside(*words)
+    assert caught.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith("usage: opensandbox-sync") and says in told
+
+
+def test_options_may_stand_before_the_command(shell: Shell, sandbox: Sandbox) -> None:
+    answer = shell(
+        "--json", "--domain", shell.options["env"].pop("OPEN_SANDBOX_DOMAIN"), "exec", sandbox.id, "--", "ls"
+    )
+    assert json.loads(answer.stdout)["exit_code"] == 0
+    failed = shell("--debug", "--domain", NOBODY, "ls")
+    assert failed.stderr.startswith(b"Traceback"), failed.stderr
 
 
 # -- sandboxes ---------------------------------------------------------------------------------------------------------
@@ -201,6 +246,9 @@ def test_create_ls_info_and_kill(shell: Shell, client: SandboxClient) -> None:
         (listed,) = json.loads(shell("ls", "--json", "--metadata", "made-by=cli").stdout)
         assert (listed["id"], listed["status"]["state"]) == (sandbox_id, "Running")
         assert re.search(r"^metadata made-by\s+cli$", shell("info", sandbox_id).stdout.decode(), re.MULTILINE)
+        extensions = client.info(sandbox_id).extensions
+        shown = re.findall(r"^isolation +(\S+)$", shell("info", sandbox_id).stdout.decode(), re.MULTILINE)
+        assert shown == [value for key, value in extensions.items() if key.endswith(".isolation")]
         assert json.loads(shell("info", "--json", sandbox_id).stdout)["metadata"] == {"made-by": "cli"}
     finally:
         killed = shell("kill", sandbox_id, sandbox_id)
@@ -228,7 +276,33 @@ def test_an_error_is_one_line_and_its_traceback_is_for_debug(shell: Shell) -> No
     long = shell("ls", "--domain", NOBODY, "--debug")
     assert long.returncode == 1
     assert long.stderr.startswith(b"Traceback (most recent call last):")
-    assert long.stderr.endswith(short.stderr)
+    assert long.stderr.count(NOBODY.encode()) == short.stderr.count(NOBODY.encode()), "the message is there once"
+    assert long.stderr.splitlines()[-1].startswith(b"opensandbox_sync.errors.ConnectError: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["ls", "--domain", NOBODY], "is --domain (or $OPEN_SANDBOX_DOMAIN) right? `opensandbox-sync serve` starts"),
+        (["ls", "--domain", NOBODY], "`opensandbox-sync run --local` needs none"),
+        (["ls", "--api-key", "wrong"], "(--api-key, or $OPEN_SANDBOX_API_KEY, is what the server checks)"),
+        (["ls", "--domain", "a b"], "--domain (or $OPEN_SANDBOX_DOMAIN) must be a host"),
+        (["ls", "--state", ""], "--state must be text"),
+        (["create", "x", "--ttl", "-1"], "--ttl must be"),
+        (["create", "x", "--ready-timeout", "-1"], "--ready-timeout must be"),
+        (["create"], "it wants either an IMAGE, or one of --snapshot, --template and --pool"),
+        (["create", "x", "--pool", "y"], "it wants either an IMAGE, or one of --snapshot, --template and --pool"),
+        (["exec", "x", "--cwd", "", "--", "ls"], "--cwd must be"),
+        (["cp", "here", "x:"], "the path is missing in 'x:': x:PATH, or x:. for its working directory"),
+    ],
+)
+def test_an_error_names_flags_and_variables(
+    inside: Callable[..., int], words: List[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert inside(*words) in (1, 2, 125)
+    told = capsys.readouterr().err
+    assert says in told
+    assert not re.search(r"\b[a-z_]+=", told), "a name of Python's"
 
 
 def test_endpoint_is_an_address_and_json_has_its_headers(shell: Shell, sandbox: Sandbox) -> None:
@@ -238,10 +312,13 @@ def test_endpoint_is_an_address_and_json_has_its_headers(shell: Shell, sandbox: 
     plain = shell("endpoint", sandbox.id, "8000")
     assert plain.stdout.decode() == found["url"] + "\n"
     assert not any(value in plain.stderr.decode() for value in found["headers"].values())
+    with_headers = shell("endpoint", sandbox.id, "44772").stderr.decode()
+    assert re.fullmatch(r"opensandbox-sync: it wants headers, which --json shows: [A-Za-z, -]+\n", with_headers)
 
 
 def test_policy_is_shown_and_changed(shell: Shell, client: SandboxClient) -> None:
-    with client.create("python:3.12", network_policy=NetworkPolicy()) as sandbox:
+    with client.connect(shell("create", "python:3.12", "--deny-all").stdout.decode().strip()) as sandbox:
+        assert sandbox.egress.get().policy == NetworkPolicy("deny")
         answer = shell("policy", sandbox.id, "--allow", "pypi.org", "--deny", "example.com")
         assert answer.returncode == 0, answer.stderr.decode()
         rows = [line.split() for line in answer.stdout.decode().splitlines()]
@@ -250,6 +327,24 @@ def test_policy_is_shown_and_changed(shell: Shell, client: SandboxClient) -> Non
         assert rows[-2] == ["deny", "everything", "else"]
         found = json.loads(shell("policy", "--json", sandbox.id, "--delete", "example.com").stdout)
         assert [rule["target"] for rule in found["policy"]["egress"]] == ["pypi.org"]
+        sandbox.kill()
+
+
+def test_run_and_create_take_what_a_sandbox_may_reach(
+    inside: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: List[Any] = []
+
+    def create(self: SandboxClient, *images: Any, **options: Any) -> Any:
+        asked.append(options["network_policy"])
+        raise SandboxError("enough")
+
+    monkeypatch.setattr(SandboxClient, "create", create)
+    for words in (["create", "x"], ["run", "x"]):
+        for policy in ([], ["--deny-all"], ["--allow", "pypi.org", "--allow", "10.0.0.0/8"]):
+            inside(*words, *policy, *(["--", "true"] if words[0] == "run" else []))
+    rules = [NetworkRule("allow", "pypi.org"), NetworkRule("allow", "10.0.0.0/8")]
+    assert asked == [None, NetworkPolicy("deny"), NetworkPolicy("deny", rules)] * 2
 
 
 # -- files and logs ----------------------------------------------------------------------------------------------------
@@ -323,6 +418,21 @@ def test_serve_serves_until_it_is_ended(shell: Shell, number: signal.Signals) ->
         process.send_signal(number)
         process.communicate(timeout=60)
     assert process.returncode == 0
+
+
+@pytest.mark.embedded
+def test_serve_takes_all_that_the_embedded_server_does_and_tells_no_key_of_the_environment(shell: Shell) -> None:
+    with shell.started("serve", "--port", "0", "--isolation", "none", "--allow-host-path", ".") as process:
+        assert process.stdout is not None
+        told = "".join(process.stdout.readline().decode() for _ in range(3))
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert re.search(r"^Isolation: +none$", told, re.MULTILINE)
+    assert re.search(r"^API key: +that of \$OPEN_SANDBOX_API_KEY$", told, re.MULTILINE)
+    assert shell.options["env"]["OPEN_SANDBOX_API_KEY"] not in told
+    refused = shell("serve", "--port", "0", "--isolation", "none", "--root", "/")
+    assert (refused.returncode, refused.stderr.count(b"\n")) == (2, 1)
+    assert refused.stderr.startswith(b"opensandbox-sync: --root must be")
 
 
 def test_the_console_script_and_the_module_are_one(shell: Shell) -> None:
