@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ from .errors import CommandTimeoutError, InvalidArgumentError, NotFoundError, Sa
 if TYPE_CHECKING:
     from .client import SandboxClient
     from .execution import Execution
+    from .models import NetworkPolicy
     from .sandbox import Sandbox
 
 _NAME = "opensandbox-sync"
@@ -34,16 +36,20 @@ _FAILED, _USAGE, _TIMED_OUT, _OURS, _NOT_STARTED = 1, 2, 124, 125, 126
 
 def main(argv: Optional[Sequence[str]] = None) -> int:
     """Run one command line and return its exit code."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    words = _command_first(list(sys.argv[1:] if argv is None else argv))
     command: Optional[List[str]] = None
     if words[:1] in (["run"], ["exec"]) and "--" in words:
         # By hand: how argparse treats "--" differs from Python to Python, and the command's own "--" must stay.
         at = words.index("--")
         words, command = words[:at], words[at + 1 :]
-    parser = _parser()
-    options = parser.parse_args(words)
+    options, left = _parser().parse_known_args(words)
     if options.name in ("run", "exec") and not command:
-        parser.error(f"the command is missing: {_NAME} {options.name} ... -- COMMAND [ARGUMENT ...]")
+        what = "the command stands behind --" if left else "the command is missing"
+        shown = " ".join(map(shlex.quote, left)) or "COMMAND [ARGUMENT ...]"
+        place = options.image if options.name == "run" else options.id
+        options.fail(f"{what}: {_NAME} {options.name} {place} -- {shown}")
+    if left:
+        options.fail(f"unrecognized arguments: {' '.join(left)}")
     options.command = command
     caught = [signal.SIGINT]
 
@@ -60,6 +66,16 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         return 128 + caught[0]
 
 
+def _command_first(words: List[str]) -> List[str]:
+    """What stands before the command's name is moved behind it, so that options may stand in both places."""
+    at = 0
+    while at < len(words) and words[at].startswith("-"):
+        if words[at] in ("-h", "--help", "--version"):
+            return words
+        at += 2 if words[at] in ("--domain", "--api-key") else 1
+    return words[at : at + 1] + words[:at] + words[at + 1 :]
+
+
 def _call(options: argparse.Namespace) -> int:
     try:
         code: int = options.call(options)
@@ -73,8 +89,9 @@ def _call(options: argparse.Namespace) -> int:
         if options.debug:
             import traceback
 
-            traceback.print_exc()
-        _say(str(error))
+            traceback.print_exc()  # it ends with the message
+        else:
+            _say(_in_flags(str(error), options))
         if isinstance(error, InvalidArgumentError):
             return _USAGE
         return _OURS if options.name in ("run", "exec") else _FAILED
@@ -84,18 +101,19 @@ def _call(options: argparse.Namespace) -> int:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from .local.__main__ import main as serve
+    from .local.__main__ import serve
 
-    argv = ["--port", str(options.port)]
-    for directory in options.allow_host_path:
-        argv += ["--allow-host-path", directory]
-    return serve(argv + (["--api-key", options.api_key] if options.api_key else []))
+    try:
+        return serve(options)
+    except ValueError as error:
+        raise InvalidArgumentError(str(error)) from error
 
 
 def _run(options: argparse.Namespace) -> int:
     with ExitStack() as stack:
         client = stack.enter_context(_client(options))
-        sandbox = stack.enter_context(client.create(options.image, on_progress=_progress()))
+        created = client.create(options.image, network_policy=_network_policy(options), on_progress=_progress())
+        sandbox = stack.enter_context(created)
         stack.enter_context(sandbox.keep_alive())
         return _foreground(sandbox, options)
 
@@ -157,6 +175,8 @@ def _execution(sandbox: Sandbox, execution: Execution) -> Dict[str, Any]:
 
 
 def _create(options: argparse.Namespace) -> int:
+    if sum(source is not None for source in (options.image, options.snapshot, options.template, options.pool)) != 1:
+        raise InvalidArgumentError("it wants either an IMAGE, or one of --snapshot, --template and --pool")
     with _client(options) as client:
         sandbox = client.create(
             options.image,
@@ -166,11 +186,20 @@ def _create(options: argparse.Namespace) -> int:
             timeout=None if options.ttl == 0 else options.ttl,
             env=dict(options.env),
             metadata=dict(options.metadata),
+            network_policy=_network_policy(options),
             ready_timeout=options.ready_timeout,
             on_progress=_progress(),
         )
         _show(options, {"id": sandbox.id}, sandbox.id)
     return 0
+
+
+def _network_policy(options: argparse.Namespace) -> Optional[NetworkPolicy]:
+    from .models import NetworkPolicy, NetworkRule
+
+    if not (options.deny_all or options.allow):
+        return None
+    return NetworkPolicy("deny", [NetworkRule("allow", target) for target in options.allow])
 
 
 def _ls(options: argparse.Namespace) -> int:
@@ -185,6 +214,8 @@ def _ls(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
+    from .live import ISOLATION
+
     with _client(options) as client:
         info = client.info(options.id)
     rows = [
@@ -192,6 +223,7 @@ def _info(options: argparse.Namespace) -> int:
         ("state", info.state),
         ("reason", " ".join(filter(None, [info.status.reason, info.status.message]))),
         ("from", _source(info)),
+        ("isolation", info.extensions.get(ISOLATION, "")),
         ("created", _moment(info.created_at)),
         ("expires", _moment(info.expires_at) or "never"),
         *((f"metadata {key}", value) for key, value in info.metadata.items()),
@@ -223,7 +255,9 @@ def _cp(options: argparse.Namespace) -> int:
 
 
 def _place(text: str) -> Tuple[Optional[str], str]:
-    match = re.fullmatch(r"([^/:.][^/:]*):(.+)", text, re.DOTALL)
+    match = re.fullmatch(r"([^/:.][^/:]*):(.*)", text, re.DOTALL)
+    if match and not match[2]:
+        raise InvalidArgumentError(f"the path is missing in {text!r}: {text}PATH, or {text}. for its working directory")
     return (match[1], match[2]) if match else (None, text)
 
 
@@ -277,7 +311,7 @@ def _endpoint(options: argparse.Namespace) -> int:
     with _client(options) as client:
         found = client.endpoint(options.id, options.port)
     if found.headers and not options.json:
-        _say(f"it wants {len(found.headers)} headers, which --json shows: {', '.join(sorted(found.headers))}")
+        _say(f"it wants headers, which --json shows: {', '.join(sorted(found.headers))}")
     _show(options, {"url": found.url, "endpoint": found.endpoint, "headers": dict(found.headers)}, found.url)
     return 0
 
@@ -326,6 +360,33 @@ def _say(text: str) -> None:
     print(f"{_NAME}: {' '.join(text.split())}", file=sys.stderr, flush=True)
 
 
+#: The SDK's errors name what a Python program would change. (pattern, what the command line has for it)
+_WORDS = (
+    (
+        r"`python -m opensandbox_sync\.local` starts the embedded one",
+        f"`{_NAME} serve` starts the embedded one, and `{_NAME} run --local` needs none",
+    ),
+    (r"\buse_server_proxy=(True or 'auto')?", "--use-server-proxy"),
+    (r"\bverify=", "$REQUESTS_CA_BUNDLE"),
+    (r"\b(domain|metadata)=", r"--\1"),
+    (r"\bapi_key=", "--api-key"),
+    # A refused argument is the first word.
+    (r"^domain\b", "--domain (or $OPEN_SANDBOX_DOMAIN)"),
+    (r"^api_key\b", "--api-key (or $OPEN_SANDBOX_API_KEY)"),
+    (r"^ready_timeout\b", "--ready-timeout"),
+    (r"^(timeout|cwd|env|metadata|state|root)\b", r"--\1"),
+)
+
+
+def _in_flags(text: str, options: argparse.Namespace) -> str:
+    """An error of the SDK in the words of the command line."""
+    if options.name == "create":
+        text = re.sub(r"^timeout\b", "--ttl", text)
+    for pattern, words in _WORDS:
+        text = re.sub(pattern, words, text)
+    return text
+
+
 def _progress() -> Optional[Callable[[str], None]]:
     return _say if sys.stderr.isatty() else None
 
@@ -371,7 +432,8 @@ def _parser() -> argparse.ArgumentParser:
         prog=_NAME,
         description="Sandboxes of an OpenSandbox server, which $OPEN_SANDBOX_DOMAIN and $OPEN_SANDBOX_API_KEY name.",
         epilog="Exit codes: the remote command's own with run and exec (128 + n: signal n ended it, 124: it ran out of "
-        "--timeout, 126: it could not be started, 125: anything else), 1: failed, 2: wrong usage.",
+        "--timeout, 126: it could not be started, 125: anything else), 1: failed, 2: wrong usage. --domain, --api-key, "
+        "--use-server-proxy, --json and --debug may also stand before the command.",
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="name", metavar="COMMAND", required=True)
@@ -384,10 +446,10 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add(commands: Any, name: str, call: Callable[[argparse.Namespace], int], about: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=about, description=about)
-    parser.set_defaults(call=call)
+    parser.set_defaults(call=call, fail=parser.error)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.add_argument("--api-key", metavar="KEY", help="default: $OPEN_SANDBOX_API_KEY, which `ps` does not show")
     if call is not _serve:
+        parser.add_argument("--api-key", metavar="KEY", help="default: $OPEN_SANDBOX_API_KEY, which `ps` does not show")
         parser.add_argument("--json", action="store_true", help="print JSON")
         parser.add_argument("--domain", help="the server (default: $OPEN_SANDBOX_DOMAIN, else localhost:8080)")
         parser.add_argument("--use-server-proxy", action="store_true", help="reach sandboxes through the server")
@@ -395,11 +457,9 @@ def _add(commands: Any, name: str, call: Callable[[argparse.Namespace], int], ab
 
 
 def _add_serve(commands: Any) -> None:
-    serve = _add(commands, "serve", _serve, "serve the OpenSandbox API from this machine")
-    serve.add_argument("--port", type=int, default=8080, help="default: 8080; 0 takes a free one")
-    serve.add_argument(
-        "--allow-host-path", metavar="DIR", action="append", default=[], help="where volumes may come from; repeatable"
-    )
+    from .local.__main__ import add_arguments
+
+    add_arguments(_add(commands, "serve", _serve, "serve the OpenSandbox API from this machine"))
 
 
 def _add_running(commands: Any) -> None:
@@ -414,6 +474,7 @@ def _add_running(commands: Any) -> None:
         parser.add_argument("--cwd", metavar="DIR")
         parser.add_argument("--timeout", type=float, metavar="SECONDS", help="the command is ended then")
         _add_pairs(parser, "env", "a variable of the command")
+    _add_policy(run)
 
 
 def _add_lifecycle(commands: Any) -> None:
@@ -421,9 +482,16 @@ def _add_lifecycle(commands: Any) -> None:
     create.add_argument("image", nargs="?")
     for source in ("snapshot", "template", "pool"):
         create.add_argument(f"--{source}", help=f"create from a {source}, not from an image")
-    create.add_argument("--ttl", type=float, default=600.0, metavar="SECONDS", help="its life; 0: until it is killed")
+    create.add_argument(
+        "--ttl",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="its life: 60 or more (default: 600); 0: until it is killed",
+    )
     create.add_argument("--ready-timeout", type=float, default=30.0, metavar="SECONDS")
     _add_pairs(create, "env", "a variable of the sandbox")
+    _add_policy(create)
     ls = _add(commands, "ls", _ls, "list sandboxes")
     ls.add_argument("--state", action="append", help="only those in this state; repeatable")
     for parser in (create, ls):
@@ -445,10 +513,22 @@ def _add_inside(commands: Any) -> None:
     logs.add_argument("command_id", nargs="?")
     logs.add_argument("-f", "--follow", action="store_true", help="until the command has ended")
     logs.add_argument("--scope", default="all", help="of the sandbox's log (default: all)")
-    policy = _add(commands, "policy", _policy, "show, and first change, what a sandbox may reach")
+    policy = _add(
+        commands,
+        "policy",
+        _policy,
+        "show, and first change, what a sandbox may reach that was made with --deny-all or --allow",
+    )
     policy.add_argument("id")
     for change in ("allow", "deny", "delete"):
         policy.add_argument(f"--{change}", action="append", metavar="TARGET", help="a domain, address or block")
+
+
+def _add_policy(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--deny-all", action="store_true", help="it may reach nothing, but for what --allow names")
+    parser.add_argument(
+        "--allow", action="append", default=[], metavar="TARGET", help="it may reach this, and nothing else; repeatable"
+    )
 
 
 def _add_pairs(parser: argparse.ArgumentParser, name: str, about: str) -> None:

@@ -7,6 +7,9 @@ from typing import Callable, Dict, Optional
 from .execution import Execution
 from .sse import ServerEvent
 
+#: The extension in which the embedded server says what keeps a sandbox from its machine.
+ISOLATION = "opensandbox.extensions.isolation"
+
 
 class LiveOutput:
     """Writes the text of ``stdout`` and ``stderr`` events, just as the execution's ``stdout`` and ``stderr`` have it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import base64
+import inspect
 import re
 import shlex
 import stat
@@ -17,7 +18,8 @@ from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
-from .errors import InvalidArgumentError, SandboxError
+from .errors import CommandTimeoutError, InvalidArgumentError, NotFoundError, SandboxError, StreamInterruptedError
+from .live import ISOLATION
 
 if TYPE_CHECKING:
     from .client import SandboxClient
@@ -51,6 +53,7 @@ def info_html(info: SandboxInfo) -> str:
         ("id", info.id),
         ("state", " ".join(filter(None, [info.state, info.status.reason, info.status.message]))),
         ("from", source),
+        ("isolation", info.extensions.get(ISOLATION)),
         ("created", _moment(info.created_at)),
         ("expires", _moment(info.expires_at) or "when it is killed"),
         *((f"metadata {key}", value) for key, value in info.metadata.items()),
@@ -185,7 +188,7 @@ def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 class CellStopped(KeyboardInterrupt):
-    """The stop button ended a cell's remote command. One line, and an error: a "run all" ends here."""
+    """The stop button, while a cell ran in a sandbox. One line, and an error: a "run all" ends here."""
 
     def _render_traceback_(self) -> List[str]:
         return [str(self)]
@@ -217,13 +220,17 @@ class SandboxMagics:
         %sandbox use NAME                               take one that exists: a variable's name, or an id
         %sandbox show                                   what the server knows of it
         %sandbox kill                                   end it
+        %sandbox --help                                 this
 
         %%sandbox [--code LANGUAGE] [--out NAME] [--timeout S] [--cwd DIR] [--no-raise-error]
             runs the cell in bash, or as code in a context that keeps its state. The Execution is put into the
             variable NAME. A run that fails is an error, with which a "run all" ends. The stop button ends the
-            remote command.
+            remote command, or interrupts the code; where that does not end, the next cell gets a new context.
         """
         try:
+            if {"-h", "--help"} & set(shlex.split(line)):
+                print(inspect.cleandoc(str(SandboxMagics.sandbox.__doc__)))
+                return None
             if cell is not None:
                 return self._run(self._cell_parser.parse_args(shlex.split(line)), cell)
             options = self._line_parser.parse_args(shlex.split(line) or ["show"])
@@ -252,15 +259,20 @@ class SandboxMagics:
         return made
 
     def _end_made(self) -> None:
+        made = self._leave_made()
+        if made is not None:
+            made.kill()
+
+    def _leave_made(self) -> Optional[Sandbox]:
+        """The sandbox that was made here, which is no longer kept alive."""
         made, self._made = self._made, None
-        if made is None:
-            return
+        keeper, self._keeper = self._keeper, None
         try:
-            if self._keeper is not None:
-                self._keeper.__exit__(None, None, None)
+            if keeper is not None:
+                keeper.__exit__(None, None, None)
         except SandboxError:
             pass  # that it could not be renewed matters no more
-        made.kill()
+        return made
 
     def _use(self, options: argparse.Namespace) -> Sandbox:
         from .sandbox import Sandbox
@@ -284,9 +296,15 @@ class SandboxMagics:
         print(f"sandbox {sandbox.id} is gone")
 
     def _client(self, *, local: bool) -> SandboxClient:
-        if local not in self._clients:
-            from .client import SandboxClient
+        from .client import SandboxClient
 
+        if local and local in self._clients and not _answers(self._clients[local]):
+            # Its server has died, and its sandboxes with it.
+            dead = self._clients.pop(local)
+            if self._made is not None and self._made._client is dead:
+                self._leave_made()
+            dead.close()
+        if local not in self._clients:
             self._clients[local] = SandboxClient.local() if local else SandboxClient()
         return self._clients[local]
 
@@ -299,14 +317,22 @@ class SandboxMagics:
         if options.out is not None and not options.out.isidentifier():
             raise InvalidArgumentError(f"--out must be a variable's name, not {options.out!r}")
         sandbox = self._need()
+        stream: Optional[ExecutionStream] = None
         try:
             stream = self._open(sandbox, options, body)
             if options.out is not None:
                 self._shell.push({options.out: stream.execution})
             self._follow(stream)
-        except KeyboardInterrupt:
-            what = "code" if options.code else "command"
-            raise CellStopped(f"stopped: the {what} in sandbox {sandbox.id} was ended") from None
+        except (KeyboardInterrupt, CommandTimeoutError, StreamInterruptedError, NotFoundError) as error:
+            ended = stream is not None and (stream.execution.complete or stream.execution.error) is not None
+            # A kernel that has not ended what it runs refuses other code.
+            lost = not ended and self._contexts.pop((sandbox.id, options.code), None) is not None
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            what = f"the {'code' if options.code else 'command'} in sandbox {sandbox.id}"
+            how = "has ended" if ended else "was asked to end" if stream else "was being started"
+            more = f"; the next --code {options.code} gets a new context" if lost else ""
+            raise CellStopped(f"stopped: {what} {how}{more}") from None
         if not options.no_raise_error:
             stream.execution.check()
 
@@ -335,6 +361,13 @@ class SandboxMagics:
                         display(_result_of(event))
         finally:
             output.finish(end_lines=True)
+
+
+def _answers(client: SandboxClient) -> bool:
+    try:
+        return client.health()
+    except SandboxError:
+        return False
 
 
 def _result_of(event: Any) -> ExecutionResult:

@@ -2,7 +2,8 @@
 
 It is there once this package is installed, and imports nothing of it before a test asks for one of the fixtures. The
 embedded server (extra ``local``) is the default; ``--opensandbox-domain`` names a real one, whose key is in
-``$OPEN_SANDBOX_API_KEY``. A failing test's report shows what the last execution before the failure wrote.
+``$OPEN_SANDBOX_API_KEY``. A failing test's report shows what the last execution before the failure wrote. Where that
+was a ``commands.start``, whose output stays in the sandbox, it shows nothing.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""The command line as a shell meets it: real processes, their descriptors, signals and exit codes."""
+"""The command line as a shell meets it: real processes, their descriptors, signals and exit codes. What does not depend
+on the process is run in this one.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,16 @@ from typing import Any, Dict, Iterator, List
 
 import pytest
 
-from opensandbox_sync import NetworkPolicy, NotFoundError, Sandbox, SandboxClient, ServerEvent
+from opensandbox_sync import (
+    NetworkPolicy,
+    NetworkRule,
+    NotFoundError,
+    Sandbox,
+    SandboxClient,
+    SandboxError,
+    ServerEvent,
+)
+from opensandbox_sync.cli import main
 from opensandbox_sync.execution import Fold
 from opensandbox_sync.live import LiveOutput
 
@@ -62,6 +73,35 @@ def shell(environment: Dict[str, str], tmp_path: Path) -> Shell:
     return Shell(environment, tmp_path)
 
 
+class Inside:
+    """Runs words in this process, where that is enough: no interpreter has to start."""
+
+    def __init__(self, capture: pytest.CaptureFixture[bytes]) -> None:
+        self._capture = capture
+
+    def __call__(self, *words: str) -> subprocess.CompletedProcess[bytes]:
+        try:
+            code = main(words)
+        except SystemExit as ended:
+            code = int(str(ended.code))
+        out, err = self._capture.readouterr()
+        return subprocess.CompletedProcess(words, code, out, err)
+
+
+@pytest.fixture
+def inside(
+    environment: Dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> Inside:
+    for name in ("OPEN_SANDBOX_DOMAIN", "OPEN_SANDBOX_API_KEY"):
+        monkeypatch.setenv(name, environment[name])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the tests' own handlers stay
+    return Inside(capsysbinary)
+
+
 def made_by(shell: Shell, client: SandboxClient, before: List[str]) -> List[str]:
     return [info.id for info in client.list() if info.id not in before]
 
@@ -76,20 +116,20 @@ def test_run_gives_the_output_and_the_exit_code_and_leaves_no_sandbox(shell: She
     assert made_by(shell, client, before) == []
 
 
-def test_exec_gives_the_bytes_of_the_output_as_they_are(shell: Shell, sandbox: Sandbox) -> None:
+def test_exec_gives_the_bytes_of_the_output_as_they_are(inside: Inside, sandbox: Sandbox) -> None:
     text = "tab\t, \N{SNOWMAN}, \r\n, no end"
     sandbox.files.write("exact.txt", text)
-    answer = shell("exec", sandbox.id, "--", "cat", "exact.txt")
+    answer = inside("exec", sandbox.id, "--", "cat", "exact.txt")
     assert (answer.stdout, answer.stderr, answer.returncode) == (text.encode(), b"", 0)
 
 
-def test_exec_passes_the_words_of_the_command_on_as_they_are(shell: Shell, sandbox: Sandbox) -> None:
-    answer = shell("exec", sandbox.id, "--", "printf", "<%s>\n", "a b", "--", "$HOME", "--json", "")
+def test_exec_passes_the_words_of_the_command_on_as_they_are(inside: Inside, sandbox: Sandbox) -> None:
+    answer = inside("exec", sandbox.id, "--", "printf", "<%s>\n", "a b", "--", "$HOME", "--json", "")
     assert answer.stdout == b"<a b>\n<-->\n<$HOME>\n<--json>\n<>\n"
 
 
-def test_exec_takes_a_directory_and_variables(shell: Shell, sandbox: Sandbox) -> None:
-    answer = shell(
+def test_exec_takes_a_directory_and_variables(inside: Inside, sandbox: Sandbox) -> None:
+    answer = inside(
         "exec", sandbox.id, "--cwd", "/", "--env", "A=1=2", "--env", "B=", "--", "sh", "-c", "pwd; echo $A-$B"
     )
     assert answer.stdout == b"/\n1=2-\n"
@@ -120,16 +160,16 @@ def test_output_arrives_while_the_command_runs(shell: Shell, sandbox: Sandbox) -
     ],
 )
 def test_the_exit_code_says_how_it_ended(
-    shell: Shell, sandbox: Sandbox, words: List[str], command: List[str], code: int, says: str
+    inside: Inside, sandbox: Sandbox, words: List[str], command: List[str], code: int, says: str
 ) -> None:
-    answer = shell("exec", sandbox.id, *words, "--", *command)
+    answer = inside("exec", sandbox.id, *words, "--", *command)
     assert answer.returncode == code, answer.stderr.decode()
     assert says in answer.stderr.decode()
     assert answer.stderr.count(b"\n") == bool(says)
 
 
-def test_json_is_the_whole_execution(shell: Shell, sandbox: Sandbox) -> None:
-    answer = shell("exec", "--json", sandbox.id, "--", "sh", "-c", "echo out; echo err >&2; exit 3")
+def test_json_is_the_whole_execution(inside: Inside, sandbox: Sandbox) -> None:
+    answer = inside("exec", "--json", sandbox.id, "--", "sh", "-c", "echo out; echo err >&2; exit 3")
     found = json.loads(answer.stdout)
     assert answer.returncode == 3
     assert found["sandbox_id"] == sandbox.id
@@ -178,113 +218,184 @@ def test_run_local_needs_no_server(shell: Shell) -> None:
     assert (answer.stdout, answer.stderr, answer.returncode) == (b"hello\n", b"", 0)
 
 
-@pytest.mark.parametrize("words", [["run", "python:3.12"], ["exec", "x", "--"], ["exec", "x", "ls"], [], ["fly"]])
-def test_wrong_usage_is_told_before_anything_is_asked(shell: Shell, words: List[str]) -> None:
-    answer = shell(*words, *([] if "--" in words or not words else ["--domain", NOBODY]))
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "python:3.12"], "the command is missing: opensandbox-sync run python:3.12 -- COMMAND"),
+        (["run", "python:3.12", "echo", "a b"], "behind --: opensandbox-sync run python:3.12 -- echo 'a b'\n"),
+        (["exec", "x", "--"], "the command is missing: opensandbox-sync exec x -- COMMAND"),
+        (["exec", "x", "ls"], "behind --: opensandbox-sync exec x -- ls\n"),
+        (["exec", "x", "y", "--", "ls"], "unrecognized arguments: y\n"),
+        (["ls", "--fly"], "unrecognized arguments: --fly\n"),
+        ([], "required: COMMAND"),
+        (["--json"], "required: COMMAND"),
+        (["--json", "serve"], "unrecognized arguments: --json\n"),
+        (["fly"], "'fly'"),
+    ],
+)
+def test_wrong_usage_is_told_before_anything_is_asked(inside: Inside, words: List[str], says: str) -> None:
+    answer = inside(*words)
+    told = answer.stderr.decode()
     assert answer.returncode == 2
-    assert answer.stderr.startswith(b"usage: opensandbox-sync")
+    assert told.startswith("usage: opensandbox-sync") and says in told
+
+
+def test_options_may_stand_before_the_command(shell: Shell, sandbox: Sandbox) -> None:
+    answer = shell(
+        "--json", "--domain", shell.options["env"].pop("OPEN_SANDBOX_DOMAIN"), "exec", sandbox.id, "--", "ls"
+    )
+    assert json.loads(answer.stdout)["exit_code"] == 0
+    failed = shell("--debug", "--domain", NOBODY, "ls")
+    assert failed.stderr.startswith(b"Traceback"), failed.stderr
 
 
 # -- sandboxes ---------------------------------------------------------------------------------------------------------
 
 
-def test_create_ls_info_and_kill(shell: Shell, client: SandboxClient) -> None:
-    answer = shell("create", "python:3.12", "--ttl", "120", "--metadata", "made-by=cli", "--env", "GREETING=hello")
+def test_create_ls_info_and_kill(inside: Inside, client: SandboxClient) -> None:
+    answer = inside("create", "python:3.12", "--ttl", "120", "--metadata", "made-by=cli", "--env", "GREETING=hello")
     sandbox_id = answer.stdout.decode().strip()
     assert answer.returncode == 0, answer.stderr.decode()
     try:
         assert client.connect(sandbox_id).commands.run("echo $GREETING").stdout == "hello\n"
-        head, row = shell("ls", "--metadata", "made-by=cli").stdout.decode().splitlines()
+        head, row = inside("ls", "--metadata", "made-by=cli").stdout.decode().splitlines()
         assert head.split() == ["ID", "STATE", "FROM", "CREATED", "EXPIRES"]
         assert row.split()[:3] == [sandbox_id, "Running", "python:3.12"]
         assert row.index("Running") == head.index("STATE")
-        (listed,) = json.loads(shell("ls", "--json", "--metadata", "made-by=cli").stdout)
+        (listed,) = json.loads(inside("ls", "--json", "--metadata", "made-by=cli").stdout)
         assert (listed["id"], listed["status"]["state"]) == (sandbox_id, "Running")
-        assert re.search(r"^metadata made-by\s+cli$", shell("info", sandbox_id).stdout.decode(), re.MULTILINE)
-        assert json.loads(shell("info", "--json", sandbox_id).stdout)["metadata"] == {"made-by": "cli"}
+        assert re.search(r"^metadata made-by\s+cli$", inside("info", sandbox_id).stdout.decode(), re.MULTILINE)
+        extensions = client.info(sandbox_id).extensions
+        shown = re.findall(r"^isolation +(\S+)$", inside("info", sandbox_id).stdout.decode(), re.MULTILINE)
+        assert shown == [value for key, value in extensions.items() if key.endswith(".isolation")]
+        assert json.loads(inside("info", "--json", sandbox_id).stdout)["metadata"] == {"made-by": "cli"}
     finally:
-        killed = shell("kill", sandbox_id, sandbox_id)
+        killed = inside("kill", sandbox_id, sandbox_id)
     assert (killed.returncode, killed.stdout.decode().split()) == (0, [sandbox_id, sandbox_id])
     with pytest.raises(NotFoundError):
         client.info(sandbox_id)
-    gone = shell("info", sandbox_id)
+    gone = inside("info", sandbox_id)
     assert gone.returncode == 1
     assert gone.stderr.decode().startswith("opensandbox-sync: could not look up sandbox " + sandbox_id)
 
 
 @pytest.mark.embedded
-def test_a_sandbox_that_lives_until_it_is_killed(shell: Shell, client: SandboxClient) -> None:
-    sandbox_id = json.loads(shell("create", "--json", "python:3.12", "--ttl", "0").stdout)["id"]
+def test_a_sandbox_that_lives_until_it_is_killed(inside: Inside, client: SandboxClient) -> None:
+    sandbox_id = json.loads(inside("create", "--json", "python:3.12", "--ttl", "0").stdout)["id"]
     try:
         assert client.info(sandbox_id).expires_at is None
     finally:
         client.kill(sandbox_id)
 
 
-def test_an_error_is_one_line_and_its_traceback_is_for_debug(shell: Shell) -> None:
-    short = shell("ls", "--domain", NOBODY)
+def test_an_error_is_one_line_and_its_traceback_is_for_debug(inside: Inside) -> None:
+    short = inside("ls", "--domain", NOBODY)
     assert (short.returncode, short.stdout, short.stderr.count(b"\n")) == (1, b"", 1)
     assert short.stderr.startswith(b"opensandbox-sync: could not list sandboxes: ")
-    long = shell("ls", "--domain", NOBODY, "--debug")
+    long = inside("ls", "--domain", NOBODY, "--debug")
     assert long.returncode == 1
     assert long.stderr.startswith(b"Traceback (most recent call last):")
-    assert long.stderr.endswith(short.stderr)
+    assert long.stderr.count(NOBODY.encode()) == short.stderr.count(NOBODY.encode()), "the message is there once"
+    assert long.stderr.splitlines()[-1].startswith(b"opensandbox_sync.errors.ConnectError: ")
 
 
-def test_endpoint_is_an_address_and_json_has_its_headers(shell: Shell, sandbox: Sandbox) -> None:
-    found = json.loads(shell("endpoint", "--json", sandbox.id, "8000").stdout)
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["ls", "--domain", NOBODY], "is --domain (or $OPEN_SANDBOX_DOMAIN) right? `opensandbox-sync serve` starts"),
+        (["ls", "--domain", NOBODY], "`opensandbox-sync run --local` needs none"),
+        (["ls", "--api-key", "wrong"], "(--api-key, or $OPEN_SANDBOX_API_KEY, is what the server checks)"),
+        (["ls", "--domain", "a b"], "--domain (or $OPEN_SANDBOX_DOMAIN) must be a host"),
+        (["ls", "--state", ""], "--state must be text"),
+        (["create", "x", "--ttl", "-1"], "--ttl must be"),
+        (["create", "x", "--ready-timeout", "-1"], "--ready-timeout must be"),
+        (["create"], "it wants either an IMAGE, or one of --snapshot, --template and --pool"),
+        (["create", "x", "--pool", "y"], "it wants either an IMAGE, or one of --snapshot, --template and --pool"),
+        (["exec", "x", "--cwd", "", "--", "ls"], "--cwd must be"),
+        (["cp", "here", "x:"], "the path is missing in 'x:': x:PATH, or x:. for its working directory"),
+    ],
+)
+def test_an_error_names_flags_and_variables(inside: Inside, words: List[str], says: str) -> None:
+    answer = inside(*words)
+    assert answer.returncode in (1, 2, 125)
+    told = answer.stderr.decode()
+    assert says in told
+    assert not re.search(r"\b[a-z_]+=", told), "a name of Python's"
+
+
+def test_endpoint_is_an_address_and_json_has_its_headers(inside: Inside, sandbox: Sandbox) -> None:
+    found = json.loads(inside("endpoint", "--json", sandbox.id, "8000").stdout)
     assert found["url"] == sandbox.endpoint(8000).url
     assert found["headers"] == sandbox.endpoint(8000).headers
-    plain = shell("endpoint", sandbox.id, "8000")
+    plain = inside("endpoint", sandbox.id, "8000")
     assert plain.stdout.decode() == found["url"] + "\n"
     assert not any(value in plain.stderr.decode() for value in found["headers"].values())
+    with_headers = inside("endpoint", sandbox.id, "44772").stderr.decode()
+    assert re.fullmatch(r"opensandbox-sync: it wants headers, which --json shows: [A-Za-z, -]+\n", with_headers)
 
 
-def test_policy_is_shown_and_changed(shell: Shell, client: SandboxClient) -> None:
-    with client.create("python:3.12", network_policy=NetworkPolicy()) as sandbox:
-        answer = shell("policy", sandbox.id, "--allow", "pypi.org", "--deny", "example.com")
+def test_policy_is_shown_and_changed(inside: Inside, client: SandboxClient) -> None:
+    with client.connect(inside("create", "python:3.12", "--deny-all").stdout.decode().strip()) as sandbox:
+        assert sandbox.egress.get().policy == NetworkPolicy("deny")
+        answer = inside("policy", sandbox.id, "--allow", "pypi.org", "--deny", "example.com")
         assert answer.returncode == 0, answer.stderr.decode()
         rows = [line.split() for line in answer.stdout.decode().splitlines()]
         assert rows[0] == ["ACTION", "TARGET"]
         assert ["allow", "pypi.org"] in rows and ["deny", "example.com"] in rows
         assert rows[-2] == ["deny", "everything", "else"]
-        found = json.loads(shell("policy", "--json", sandbox.id, "--delete", "example.com").stdout)
+        found = json.loads(inside("policy", "--json", sandbox.id, "--delete", "example.com").stdout)
         assert [rule["target"] for rule in found["policy"]["egress"]] == ["pypi.org"]
+        sandbox.kill()
+
+
+def test_run_and_create_take_what_a_sandbox_may_reach(inside: Inside, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: List[Any] = []
+
+    def create(self: SandboxClient, *images: Any, **options: Any) -> Any:
+        asked.append(options["network_policy"])
+        raise SandboxError("enough")
+
+    monkeypatch.setattr(SandboxClient, "create", create)
+    for words in (["create", "x"], ["run", "x"]):
+        for policy in ([], ["--deny-all"], ["--allow", "pypi.org", "--allow", "10.0.0.0/8"]):
+            inside(*words, *policy, *(["--", "true"] if words[0] == "run" else []))
+    rules = [NetworkRule("allow", "pypi.org"), NetworkRule("allow", "10.0.0.0/8")]
+    assert asked == [None, NetworkPolicy("deny"), NetworkPolicy("deny", rules)] * 2
 
 
 # -- files and logs ----------------------------------------------------------------------------------------------------
 
 
-def test_cp_takes_a_file_there_and_back(shell: Shell, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_cp_takes_a_file_there_and_back(inside: Inside, sandbox: Sandbox, tmp_path: Path) -> None:
     content = bytes(range(256)) * 40
     (tmp_path / "a.bin").write_bytes(content)
     sandbox.files.make_dirs("into")
-    assert shell("cp", "a.bin", f"{sandbox.id}:into").returncode == 0
+    assert inside("cp", "a.bin", f"{sandbox.id}:into").returncode == 0
     assert sandbox.files.read_bytes("into/a.bin") == content
-    assert shell("cp", f"{sandbox.id}:into/a.bin", "back.bin").returncode == 0
+    assert inside("cp", f"{sandbox.id}:into/a.bin", "back.bin").returncode == 0
     assert (tmp_path / "back.bin").read_bytes() == content
-    found = json.loads(shell("cp", "--json", "a.bin", f"{sandbox.id}:into/other").stdout)
+    found = json.loads(inside("cp", "--json", "a.bin", f"{sandbox.id}:into/other").stdout)
     assert found == {"path": "into/other", "size": len(content)}
 
 
-def test_cp_takes_a_directory_there_and_back(shell: Shell, sandbox: Sandbox, tmp_path: Path) -> None:
+def test_cp_takes_a_directory_there_and_back(inside: Inside, sandbox: Sandbox, tmp_path: Path) -> None:
     (tmp_path / "tree" / "deep").mkdir(parents=True)
     (tmp_path / "tree" / "deep" / "a.txt").write_text("a")
-    assert shell("cp", "tree", f"{sandbox.id}:copied").returncode == 0
+    assert inside("cp", "tree", f"{sandbox.id}:copied").returncode == 0
     assert sandbox.files.read_text("copied/deep/a.txt") == "a"
-    assert shell("cp", f"{sandbox.id}:copied", ".").returncode == 0
+    assert inside("cp", f"{sandbox.id}:copied", ".").returncode == 0
     assert (tmp_path / "copied" / "deep" / "a.txt").read_text() == "a"
 
 
 @pytest.mark.parametrize("words", [["a", "b"], ["x:a", "y:b"]])
-def test_cp_needs_one_side_in_a_sandbox(shell: Shell, words: List[str]) -> None:
-    answer = shell("cp", *words)
+def test_cp_needs_one_side_in_a_sandbox(inside: Inside, words: List[str]) -> None:
+    answer = inside("cp", *words)
     assert answer.returncode == 2
     assert b"ID:PATH" in answer.stderr
 
 
-def test_cp_says_what_is_missing(shell: Shell, sandbox: Sandbox) -> None:
-    answer = shell("cp", f"{sandbox.id}:no-such-file", "here")
+def test_cp_says_what_is_missing(inside: Inside, sandbox: Sandbox) -> None:
+    answer = inside("cp", f"{sandbox.id}:no-such-file", "here")
     assert answer.returncode == 1
     assert b"no-such-file" in answer.stderr
 
@@ -303,8 +414,8 @@ def test_logs_follow_a_command_that_was_detached(shell: Shell, sandbox: Sandbox)
 
 
 @pytest.mark.embedded
-def test_logs_without_a_command_are_the_sandboxs_own(shell: Shell, sandbox: Sandbox) -> None:
-    answer = shell("logs", sandbox.id)
+def test_logs_without_a_command_are_the_sandboxs_own(inside: Inside, sandbox: Sandbox) -> None:
+    answer = inside("logs", sandbox.id)
     assert answer.returncode == 0, answer.stderr.decode()
     assert answer.stdout.decode().strip() == (sandbox.diagnostics.logs().content or "").strip()
 
@@ -323,6 +434,21 @@ def test_serve_serves_until_it_is_ended(shell: Shell, number: signal.Signals) ->
         process.send_signal(number)
         process.communicate(timeout=60)
     assert process.returncode == 0
+
+
+@pytest.mark.embedded
+def test_serve_takes_all_that_the_embedded_server_does_and_tells_no_key_of_the_environment(shell: Shell) -> None:
+    with shell.started("serve", "--port", "0", "--isolation", "none", "--allow-host-path", ".") as process:
+        assert process.stdout is not None
+        told = "".join(process.stdout.readline().decode() for _ in range(3))
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+    assert re.search(r"^Isolation: +none$", told, re.MULTILINE)
+    assert re.search(r"^API key: +that of \$OPEN_SANDBOX_API_KEY$", told, re.MULTILINE)
+    assert shell.options["env"]["OPEN_SANDBOX_API_KEY"] not in told
+    refused = shell("serve", "--port", "0", "--isolation", "none", "--root", "/")
+    assert (refused.returncode, refused.stderr.count(b"\n")) == (2, 1)
+    assert refused.stderr.startswith(b"opensandbox-sync: --root must be")
 
 
 def test_the_console_script_and_the_module_are_one(shell: Shell) -> None:

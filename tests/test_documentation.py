@@ -3,7 +3,7 @@
 What the word behind the three backticks means:
 
 - ``python``: run; the blocks of a page in their order, in one namespace, in a directory of their own, with
-  ``$OPEN_SANDBOX_DOMAIN`` and ``$OPEN_SANDBOX_API_KEY`` set. ``"…"`` stands for a value of the reader's.
+  ``$OPEN_SANDBOX_DOMAIN`` and ``$OPEN_SANDBOX_API_KEY`` set.
 - ``python foreign``: a program for another SDK; it must be Python, and is not run.
 - ``python pytest``: a file of tests, run by pytest with the plugin.
 - ``ipython``: the cells of a notebook, run in their order by IPython.
@@ -14,6 +14,7 @@ What the word behind the three backticks means:
 
 from __future__ import annotations
 
+import argparse
 import ast
 import importlib.util
 import inspect
@@ -30,7 +31,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Set
 import pytest
 
 import opensandbox_sync
-from opensandbox_sync import Sandbox, SandboxClient, SandboxError
+from opensandbox_sync import Sandbox, SandboxClient, SandboxError, cli, notebook, pytest_plugin
 from opensandbox_sync.local import LocalServer, LocalServerError
 
 ROOT = Path(__file__).parents[1]
@@ -149,7 +150,7 @@ def test_the_programs_of_a_page_run_and_print_what_it_says(
     monkeypatch.chdir(place)
     for block in blocks_of(page):
         if block.kind == "python":
-            source = "\n" * block.line + block.code.replace('"…"', '"yours"')  # a traceback names the page's line
+            source = "\n" * block.line + block.code  # a traceback names the page's line
             exec(compile(source, block.page, "exec"), namespace)
             check_output(block, capsys.readouterr().out)
 
@@ -317,6 +318,43 @@ def test_what_a_page_calls_by_name_is_there(page: Path) -> None:
             found = isinstance(kind, type) and (hasattr(kind, part) or part in ("id", "config"))
             assert found or not isinstance(kind, type), f"{page.name}: {word} is not there"
             kind = known
+
+
+def options_of(parser: argparse.ArgumentParser) -> Set[str]:
+    return {word for action in parser._actions for word in action.option_strings}
+
+
+def subparsers(parser: argparse.ArgumentParser) -> Dict[str, argparse.ArgumentParser]:
+    (found,) = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    return dict(found.choices)
+
+
+#: The commands of the command line and of the magic, and the options of each.
+COMMANDS = {f"opensandbox-sync {name}": options_of(parser) for name, parser in subparsers(cli._parser()).items()}
+COMMANDS.update(
+    (f"%sandbox {name}", options_of(parser)) for name, parser in subparsers(notebook._line_parser()).items()
+)
+COMMANDS["%%sandbox"] = options_of(notebook._cell_parser())
+COMMANDS["%sandbox --help"] = {"--help"}
+COMMANDS["pytest"] = set(re.findall(r'"(--opensandbox-[a-z]+)"', inspect.getsource(pytest_plugin)))
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=page.name) for page in PAGES])
+def test_the_options_and_commands_that_a_page_names_are_there(page: Path) -> None:
+    everywhere = set().union(*COMMANDS.values())
+    for text in re.findall(r"`([^`\n]+)`", re.sub(_FENCE, "", page.read_text("utf-8"))):
+        ours = text.partition(" -- ")[0]
+        if re.match(r"(opensandbox-sync|%sandbox) ", ours):
+            command = " ".join(ours.split()[:2])
+            assert command in COMMANDS, f"{page.name}: {text}"
+        elif ours.split()[0] in subparsers(cli._parser()):
+            command = f"opensandbox-sync {ours.split()[0]}"
+        elif ours.startswith("--"):
+            command = ""
+        else:
+            continue
+        unknown = set(re.findall(r"(?<!\S)--[a-z-]+", ours)) - COMMANDS.get(command, everywhere)
+        assert not unknown, f"{page.name}: {text}"
 
 
 def test_the_guide_needs_no_import_but_the_client_for_common_things() -> None:

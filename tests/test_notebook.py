@@ -169,7 +169,7 @@ def test_the_stop_button_ends_the_command_and_the_cells_after_it(kernel: Kernel,
     reply = cell.end()
     assert (reply["status"], reply["ename"]) == ("error", "CellStopped")
     (error,) = [output for output in cell.outputs if output["type"] == "error"]
-    assert error["traceback"] == [f"stopped: the command in sandbox {box.id} was ended"]
+    assert error["traceback"] == [f"stopped: the command in sandbox {box.id} was asked to end"]
     until(lambda: not box.commands.run(f"kill -0 {pid}").ok, "the remote process is gone")
     assert after.end()["status"] in ("aborted", "error")
     assert kernel.value("['ran_on' in globals(), found.stdout]") == [False, f"{pid}\n"]
@@ -187,6 +187,42 @@ def test_code_runs_in_a_context_that_keeps_its_state(kernel: Kernel) -> None:
     (error,) = [output for output in failed.outputs if output["type"] == "error"]
     assert "ZeroDivisionError" in "".join(error["traceback"])
     assert not any("opensandbox_sync" in line for line in error["traceback"])
+
+
+def test_code_that_is_stopped_keeps_its_context_if_it_ends(kernel: Kernel) -> None:
+    kernel.run("%%sandbox --code python\nstate = 'kept'")
+    for source, says in [
+        ("import time\nprint('on')\ntime.sleep(600)", "has ended"),
+        (
+            "import time\nprint('on')\nwhile True:\n    try:\n        time.sleep(600)\n    except BaseException: pass",
+            "was asked to end; the next --code python gets a new context",
+        ),
+    ]:
+        cell = kernel.send(f"%%sandbox --code python\n{source}")
+        cell.read_until(lambda cell=cell: cell.text("stdout") == "on\n")
+        kernel.manager.interrupt_kernel()
+        assert cell.end()["ename"] == "CellStopped"
+        (error,) = [output for output in cell.outputs if output["type"] == "error"]
+        assert error["traceback"] == [f"stopped: the code in sandbox {kernel.value('box.id')} {says}"]
+        kernel.run("%%sandbox --code python --out found\n'state' in globals()")
+        assert kernel.value("found.text") == str(says == "has ended")
+
+
+def test_help_is_shown(kernel: Kernel) -> None:
+    for source in ("%sandbox --help", "%sandbox create --help", "%%sandbox -h\nexit 1"):
+        told = kernel.run(source).text("stdout")
+        assert "%sandbox create IMAGE [--timeout S] [--local]" in told and "--no-raise-error" in told
+
+
+@pytest.mark.embedded
+def test_a_local_server_that_died_is_replaced(kernel: Kernel, image: str) -> None:
+    kernel.run(f"mine = %sandbox create {image} --local")
+    kernel.run("mine._client._server._process.kill(); mine._client._server._process.wait()")
+    kernel.run(f"again = %sandbox create {image} --local")
+    assert kernel.value("again._client.config.base_url != mine._client.config.base_url")
+    assert kernel.run("%%sandbox\necho usable").text("stdout") == "usable\n"
+    kernel.run("%sandbox kill")
+    kernel.run(f"box = %sandbox create {image}")
 
 
 def test_show_use_and_kill_the_current_sandbox(kernel: Kernel, client: SandboxClient, image: str) -> None:
@@ -311,6 +347,12 @@ def test_what_came_from_a_sandbox_is_escaped(name: str) -> None:
     assert "&lt;script&gt;" in page
     assert "<script" not in page and "\"'" not in page
     assert "topsecret" not in page
+
+
+def test_a_sandbox_shows_how_it_is_isolated_where_its_server_says_so() -> None:
+    extensions = {"opensandbox.extensions.isolation": "bubblewrap"}
+    assert "bubblewrap" in SandboxInfo("s", SandboxStatus("Running"), extensions=extensions)._repr_html_()
+    assert "isolation" not in SandboxInfo("s", SandboxStatus("Running"))._repr_html_()
 
 
 def test_an_execution_shows_how_it_ended_and_what_it_wrote() -> None:

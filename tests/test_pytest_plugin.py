@@ -55,16 +55,11 @@ def test_each_test_has_a_sandbox_of_its_own_which_is_gone_after_it(suite: pytest
     run(suite).assert_outcomes(passed=3)
 
 
-def test_the_domain_option_names_another_server(suite: pytest.Pytester, settings: Dict[str, Any]) -> None:
-    suite.makepyfile("def test_it(opensandbox_client):\n    assert opensandbox_client.config.domain == 'mark.invalid'")
-    run(suite, "--opensandbox-domain", "mark.invalid").assert_outcomes(passed=1)
-
-
 @pytest.mark.embedded
 def test_the_sandbox_is_made_on_the_server_that_is_named(
     suite: pytest.Pytester, settings: Dict[str, Any], client: SandboxClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPEN_SANDBOX_API_KEY", settings["api_key"])
+    monkeypatch.setenv("OPEN_SANDBOX_API_KEY", settings["api_key"] or "")
     suite.makepyfile(
         """
         from pathlib import Path
@@ -79,35 +74,41 @@ def test_the_sandbox_is_made_on_the_server_that_is_named(
     assert sandbox_id not in [info.id for info in client.list()]
 
 
-def test_a_failure_shows_what_the_last_execution_wrote(suite: pytest.Pytester) -> None:
+def test_a_failure_shows_what_the_last_execution_of_that_test_wrote(
+    suite: pytest.Pytester, settings: Dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPEN_SANDBOX_API_KEY", settings["api_key"] or "")
     suite.makepyfile(
         """
-        def test_it(sandbox):
-            sandbox.commands.run("echo not this")
-            assert sandbox.commands.run("echo to out; echo to err >&2; exit 3").ok
+        import pytest
+
+        @pytest.fixture(scope="module")
+        def box(opensandbox_client):
+            with opensandbox_client.create("python:3.12") as box:
+                yield box
+
+        def test_it(box):
+            box.commands.run("echo not this")
+            assert box.commands.run("echo to out; echo to err >&2; exit 3").ok
+
+        def test_before(box):
+            box.commands.run("echo of the one before")
+
+        def test_without(box):
+            assert not box.id
+
+        def test_started(box):
+            box.commands.run("echo older than the start")
+            assert box.commands.start("echo in the background").wait() == 1
         """
     )
-    result = run(suite)
-    result.assert_outcomes(failed=1)
+    result = run(suite, "--opensandbox-domain", settings["domain"])
+    result.assert_outcomes(passed=1, failed=3)
     result.stdout.fnmatch_lines(
         ["*sandbox stdout of <Execution * exit_code=3*", "to out", "*sandbox stderr of*", "to err"]
     )
-    result.stdout.no_fnmatch_line("not this")
-
-
-def test_a_failure_shows_the_output_of_no_other_test(suite: pytest.Pytester) -> None:
-    suite.makepyfile(
-        """
-        def test_before(sandbox):
-            sandbox.commands.run("echo of the one before")
-
-        def test_it(sandbox):
-            assert not sandbox.id
-        """
-    )
-    result = run(suite)
-    result.assert_outcomes(passed=1, failed=1)
-    result.stdout.no_fnmatch_line("*of the one before*")
+    for line in ("not this", "of the one before", "older than the start", "in the background"):
+        result.stdout.no_fnmatch_line(line)
 
 
 def test_a_suite_that_asks_for_no_fixture_loads_nothing(suite: pytest.Pytester) -> None:

@@ -18,6 +18,16 @@ def main(argv: Optional[List[str]] = None) -> int:
         + NOT_ISOLATED
         + ".",
     )
+    add_arguments(parser)
+    try:
+        return serve(parser.parse_args(argv))
+    except (LocalServerError, ValueError) as error:
+        print(f"opensandbox_sync.local: {error}", file=sys.stderr)
+        return 1
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `serve` reads; `opensandbox-sync serve` has the same."""
     parser.add_argument("--port", type=int, default=8080, help="port (default: 8080; 0 takes a free one)")
     parser.add_argument(
         "--api-key",
@@ -42,24 +52,24 @@ def main(argv: Optional[List[str]] = None) -> int:
         metavar="DIR",
         help="with bubblewrap: a directory whose system sandboxes see instead of this machine's",
     )
-    given = parser.parse_args(argv)
-    key = given.api_key or os.environ.get("OPEN_SANDBOX_API_KEY") or None
-    try:
-        server = LocalServer(
-            given.port, key, allow_host_path=given.allow_host_path, isolation=given.isolation, root=given.root
-        )
-        return _serve(server)
-    except (LocalServerError, ValueError) as error:
-        print(f"opensandbox_sync.local: {error}", file=sys.stderr)
-        return 1
 
 
-def _serve(server: LocalServer) -> int:
+def serve(given: argparse.Namespace) -> int:
+    """Serves until it is ended. Raises LocalServerError, and ValueError for a wrong argument."""
+    from_environment = not given.api_key and os.environ.get("OPEN_SANDBOX_API_KEY")
+    server = LocalServer(
+        given.port,
+        given.api_key or from_environment or None,
+        allow_host_path=given.allow_host_path,
+        isolation=given.isolation,
+        root=given.root,
+    )
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with server:
             print(f"OpenSandbox API: {server.url}")
-            print(f"API key:         {server.api_key}")
+            # Who set the variable knows it; logs that others read need not.
+            print(f"API key:         {'that of $OPEN_SANDBOX_API_KEY' if from_environment else server.api_key}")
             print(f"Isolation:       {server.isolation}")
             if server.isolation.startswith("none"):
                 print(f"Warning:         {NOT_ISOLATED}.")

@@ -21,7 +21,8 @@ class EgressStatus:
 
     ``policy`` is told by ``EgressService.get`` alone, and is None after a change. ``mode`` is ``allow_all``,
     ``deny_all`` or ``enforcing`` (there are rules). ``enforcement_mode`` is ``dns`` or ``dns+nft``; the embedded server
-    says ``none``, because it enforces nothing. ``reason`` is the sidecar's word on a change that did less than asked.
+    says ``none``, because it enforces nothing, or with bubblewrap for a sandbox that was made without any network
+    ``no-network``. ``reason`` is the sidecar's word on a change that did less than asked.
     """
 
     policy: Optional[NetworkPolicy] = None

@@ -224,7 +224,7 @@ def test_in_the_foreground_it_says_what_it_is_and_a_signal_ends_all(
 ) -> None:
     process = main("--port", "0", "--isolation", "none", OPEN_SANDBOX_API_KEY="from the environment")
     lines = [process.stdout.readline() for _ in range(5)]
-    assert lines[1].split(":", 1)[1].strip() == "from the environment"
+    assert lines[1].split(":", 1)[1].strip() == "that of $OPEN_SANDBOX_API_KEY"
     assert lines[2] == "Isolation:       none\n"
     assert "not isolated" in lines[3]
     server = LocalServer(api_key="from the environment")
