@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -87,6 +89,20 @@ def test_a_daemon_that_dies_takes_its_sandbox_with_it(api: Api, sandbox_id: str,
     until(lambda: not is_running(sleeper), "the sleeper's end")
     status = api.call("GET", f"/v1/sandboxes/{sandbox_id}").json["status"]
     assert status["message"] == "Sandbox container exited with code 137."
+
+
+def test_what_commands_tell_in_the_daemons_name_is_not_believed_blindly(api: Api) -> None:
+    with api.sandbox() as sandbox_id:
+        execd = api.execd(sandbox_id)
+        execd.run(
+            """printf '{"entrypoint":"exited"}\\n[[1]]\\n{"entrypoint":"exited","code":[]}\\nx\\n' > /proc/$PPID/fd/1"""
+        )
+        execd.run("{ head -c 300000 /dev/zero; echo; } > /proc/$PPID/fd/1")
+        assert execd.run("echo here") == "here\n"
+        assert api.state(sandbox_id) == "Running"
+        with contextlib.suppress(OSError, http.client.HTTPException):  # the answer may end with all the rest
+            execd.run("pkill -P $PPID tail")  # the entrypoint
+        until(lambda: api.state(sandbox_id) == "Failed", "the news of its end")
 
 
 # ends
