@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import List, Optional
 
 from . import ISOLATIONS, NOT_ISOLATED, LocalServer, LocalServerError
@@ -46,10 +47,14 @@ def main(argv: Optional[List[str]] = None) -> int:
     key = given.api_key or os.environ.get("OPEN_SANDBOX_API_KEY") or None
     try:
         server = LocalServer(
-            given.port, key, allow_host_path=given.allow_host_path, isolation=given.isolation, root=given.root
+            given.port,
+            key,
+            allow_host_path=[Path(path).absolute() for path in given.allow_host_path],
+            isolation=given.isolation,
+            root=given.root,
         )
         return _serve(server)
-    except (LocalServerError, ValueError) as error:
+    except LocalServerError as error:
         print(f"opensandbox_sync.local: {error}", file=sys.stderr)
         return 1
 
@@ -60,8 +65,9 @@ def _serve(server: LocalServer) -> int:
         with server:
             print(f"OpenSandbox API: {server.url}")
             print(f"API key:         {server.api_key}")
-            print(f"Isolation:       {server.isolation}")
-            if server.isolation.startswith("none"):
+            why = f": {server.why_not_isolated}" if server.why_not_isolated else ""
+            print(f"Isolation:       {server.isolation}{why}")
+            if server.isolation == "none":
                 print(f"Warning:         {NOT_ISOLATED}.")
             print("Ctrl-C ends it and every sandbox.", flush=True)
             code = server.wait()

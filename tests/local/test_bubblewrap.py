@@ -207,7 +207,7 @@ for number in range(40):
             pass
 """
 _TRACE = """
-import ctypes, os
+import ctypes, os, signal
 libc = ctypes.CDLL(None, use_errno=True)
 libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 PTRACE_ATTACH, PTRACE_SEIZE = 16, 0x4206
@@ -225,8 +225,9 @@ for name in ("mem", "fd/0", "root/etc/passwd", "cwd/x", "environ", "maps"):
         pass
 child = os.fork()
 if child == 0:
-    os._exit(0)
+    signal.pause()
 print("and a child of its own:", libc.ptrace(PTRACE_SEIZE, child, None, None))
+os.kill(child, 9)
 """
 
 
@@ -338,6 +339,7 @@ def test_a_killed_server_takes_its_sandboxes_with_it() -> None:
         until(lambda: all(map(ended, mine)), "the end of all of them")
     finally:
         server.stop()
+    assert not Path(server._directory or "/").exists()
 
 
 def test_pause_stops_and_resume_continues_what_is_inside(api: Api) -> None:
@@ -745,16 +747,12 @@ def test_where_it_does_not_work_auto_says_why_and_bubblewrap_is_an_error(
 ) -> None:
     why = prepare(monkeypatch, tmp_path)
     with LocalServer() as server:
-        assert server.isolation.startswith(f"none: {why}")
-    for options in ({"isolation": "bubblewrap"}, {"root": "/"}):
+        assert server.isolation == "none"
+        assert server.why_not_isolated.startswith(why)
+    (tmp_path / "usr").mkdir()
+    for options in ({"isolation": "bubblewrap"}, {"root": tmp_path}):
         with pytest.raises(LocalServerError, match=why):
             LocalServer(**options).start()  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize("options", [{"isolation": "docker"}, {"root": "/nowhere"}, {"root": "/", "isolation": "none"}])
-def test_bad_options_are_refused(options: Dict[str, Any]) -> None:
-    with pytest.raises(ValueError):
-        LocalServer(**options)
 
 
 def test_the_command_line_says_which(server: LocalServer, tmp_path: Path) -> None:

@@ -76,7 +76,7 @@ class Arguments:
 class Bubblewrap:
     """What all sandboxes have in common. Raises UnavailableError where bubblewrap does not work.
 
-    `copies` is a directory for what cannot be shown as it is.
+    `copies` is a directory for what cannot be shown as it is, and for the probe.
     """
 
     def __init__(self, copies: Path, root: Optional[str] = None) -> None:
@@ -90,7 +90,7 @@ class Bubblewrap:
         self._places = {**_PLACES, **(_VAR_OF_AN_IMAGE if "/var" in self._shown else _OWN_VAR)}
         self.python = Interpreter([] if self._is_image else self._shown, relocated=self._is_image)
         self.fixed = [Mount(*pair) for pair in self.python.mounts] + self._resolver()
-        self._probe()
+        self._probe(copies)
 
     def _system_directories(self, copies: Path) -> Tuple[List[str], List[str]]:
         options: List[str] = []
@@ -119,9 +119,9 @@ class Bubblewrap:
             return [] if is_below(source, self._shown) else [Mount(source, source)]
         return [Mount(source, target)]
 
-    def _probe(self) -> None:
+    def _probe(self, copies: Path) -> None:
         """Runs the interpreter as a sandbox would: that bwrap is installed does not mean that it may work."""
-        with tempfile.TemporaryDirectory(prefix="opensandbox-probe-") as name:
+        with tempfile.TemporaryDirectory(prefix="probe-", dir=str(copies)) as name:
             make_places(Path(name))
             try:
                 with self.arguments(Path(name), {}, [], network=False) as arguments:

@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -62,16 +61,6 @@ def copy_tree(source: Path, target: Path) -> None:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
-
-
-def remove_tree(directory: Path) -> None:
-    """Removes a directory, also one in which commands took away their own permissions."""
-    shutil.rmtree(directory, ignore_errors=True)
-    if directory.exists():
-        for parent, _, _ in os.walk(directory):
-            with contextlib.suppress(OSError):
-                Path(parent).chmod(0o700)
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def start(

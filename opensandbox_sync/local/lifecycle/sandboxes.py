@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
+from ..directories import remove_tree
 from ..egress.sidecar import Sidecar
 from . import launch, processes
 from .creation import (
@@ -185,7 +186,7 @@ class Sandbox:
         self._clean_up()
 
     def _clean_up(self) -> None:
-        launch.remove_tree(self.directory)
+        remove_tree(self.directory)
         if self._cell is not None:
             self._cell.remove()
 

@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Dict, List, Optional
 
+from ..directories import remove_tree
 from . import launch
 from .errors import ApiError
 from .sandboxes import Sandbox, now, stamp, without_none
@@ -63,7 +64,7 @@ class SnapshotStore:
             with sandbox.held_still():
                 launch.copy_tree(sandbox.directory, snapshot.directory)
         except (OSError, subprocess.CalledProcessError) as error:
-            launch.remove_tree(snapshot.directory)
+            remove_tree(snapshot.directory)
             said = getattr(error, "stderr", None) or b""
             message = said.decode("utf-8", "replace").strip()[:500] or str(error)
             snapshot.become("Failed", "snapshot_runtime_failed", message)
@@ -105,4 +106,4 @@ class SnapshotStore:
                 message = f"Snapshot {snapshot_id} is being restored and cannot be deleted"
                 raise ApiError(409, "SNAPSHOT::DELETE_CONFLICT", message)
             del self._snapshots[snapshot_id]
-        launch.remove_tree(snapshot.directory)
+        remove_tree(snapshot.directory)
