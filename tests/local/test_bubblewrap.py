@@ -324,14 +324,18 @@ def environment(pid: int) -> bytes:
         return b""
 
 
-def test_a_killed_server_takes_its_sandboxes_with_it() -> None:
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_killed_server_takes_its_sandboxes_with_it(paused: bool) -> None:
     try:
         server = LocalServer(isolation="bubblewrap").start()
     except LocalServerError as error:
         pytest.skip(str(error))
     try:
         api = Api(server)
-        api.execd(api.create()["id"]).start("sleep 1000")
+        sandbox_id = api.create()["id"]
+        api.execd(sandbox_id).start("sleep 1000")
+        if paused:
+            assert api.call("POST", f"/v1/sandboxes/{sandbox_id}/pause").status == 202
         mine = processes_of(server)
         assert len(mine) > 3
         assert server._process is not None

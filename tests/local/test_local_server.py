@@ -149,7 +149,7 @@ def test_a_path_may_be_a_text_a_path_or_several(tmp_path: Path) -> None:
 def test_a_root_with_what_is_to_be_kept_from_sandboxes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(InvalidOptionError, match="which has (your home directory|this project) in it"):
+    with pytest.raises(InvalidOptionError, match=r"which has (your home directory|this project) in it"):
         LocalServer(root="/")
     home = tmp_path / "home" / "me"
     home.mkdir(parents=True)
@@ -264,10 +264,15 @@ def test_when_its_owner_is_killed_nothing_is_left(temporary: Path, more: List[st
         os.killpg(owner.pid, signal.SIGKILL) if more else None
 
 
-def test_a_killed_server_leaves_no_directory_once_it_is_stopped(temporary: Path) -> None:
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_killed_server_leaves_no_process_and_once_it_is_stopped_no_directory(temporary: Path, paused: bool) -> None:
     server = LocalServer(isolation="none").start()
     pid = with_a_process(server)
-    Api(server).execd(Api(server).create()["id"]).run("mkdir locked && touch locked/x && chmod 0 locked")
+    api = Api(server)
+    for item in api.call("GET", "/v1/sandboxes").json["items"] if paused else ():
+        assert api.call("POST", f"/v1/sandboxes/{item['id']}/pause").status == 202
+        assert psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    api.execd(api.create()["id"]).run("mkdir locked && touch locked/x && chmod 0 locked")
     assert server._process is not None
     server._process.kill()
     server.stop()
