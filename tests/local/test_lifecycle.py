@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import os
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -123,6 +124,55 @@ def test_kill_ends_every_process_of_the_sandbox_and_removes_its_directory(api: A
         assert not any(is_running(pid) for pid in found)
         assert not directory.exists()
         assert api.state(sandbox_id) == "gone"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_sandbox_that_killed_its_daemon_leaves_no_process_either(api: Api, at_once: bool) -> None:
+    """Nobody adopts its orphans any more, and what left session and environment has no mark."""
+    fork = "import os, time\nwhile True:\n    os.fork() and os._exit(0)\n    os.setsid()\n    time.sleep(0.001)"
+    with api.sandbox() as sandbox_id, api.sandbox() as other:
+        execd = api.execd(sandbox_id)
+        work = directory_of(execd) / "work"
+        execd.run(f"cat > fork.py <<'E'\n{fork}\nE")
+        go = "(env -i setsid sh -c 'echo $$ >> pids; exec sleep 6661' > /dev/null 2>&1 &); "
+        go += f"(env -i setsid {sys.executable} fork.py '{sandbox_id}' > /dev/null 2>&1 &); "
+        go += "sleep 0.5; kill -9 $PPID; sleep 9"
+        server = psutil.Process(psutil.Process(_daemon_of(execd)).ppid())
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            execd.run(go)
+        (pid,) = until(lambda: _all_of(work / "pids", 1), "the process") if work.exists() else (0,)
+        if not at_once:
+            until(lambda: api.state(sandbox_id) == "Failed", "Failed")
+        assert api.call("DELETE", f"/v1/sandboxes/{sandbox_id}").status == 204
+        assert not pid or not is_running(pid)
+        assert [p.pid for p in psutil.process_iter(["cmdline"]) if sandbox_id in (p.info["cmdline"] or ())] == []
+        # Nor does it leave corpses, and it takes nobody else with it.
+        assert [child for child in server.children() if child.status() == psutil.STATUS_ZOMBIE] == []
+        assert api.execd(other).run("echo here") == "here\n"
+
+
+_WITHOUT_ITS_FIRST_THREAD = """
+import ctypes, os, platform, threading, time
+with open("pids", "a") as file:
+    print(os.getpid(), file=file)
+threading.Thread(target=time.sleep, args=(1000,)).start()
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)
+"""
+
+
+def test_kill_ends_a_process_whose_first_thread_has_ended(api: Api) -> None:
+    with api.sandbox() as sandbox_id:
+        execd = api.execd(sandbox_id)
+        execd.start(f"{sys.executable} -c '{_WITHOUT_ITS_FIRST_THREAD}'")
+        (pid,) = until(lambda: _all_of(directory_of(execd) / "work" / "pids", 1), "the process")
+        until(lambda: not is_running(pid), "the end of its first thread")
+        assert Path(f"/proc/{pid}/task").exists()
+        assert psutil.Process(pid).num_threads() == 2
+    until(lambda: not Path(f"/proc/{pid}").exists(), "the end of the other", 5)
+
+
+def _daemon_of(execd: Execd) -> int:
+    return int(execd.run("echo $PPID"))
 
 
 def _all_of(file: Path, count: int) -> Any:

@@ -68,12 +68,14 @@ def _isolate(settings: Dict[str, Any], base: Path) -> Tuple[Optional[Isolation],
 def _serve(settings: Dict[str, Any], base: Path, isolation: Optional[Isolation], ended: threading.Event) -> Any:
     from ..serving import Server
     from .app import ControlPlane
+    from .processes import adopt_orphans
     from .sandboxes import Registry
     from .snapshots import SnapshotStore
 
     sandboxes, snapshots, volumes = base / "sandboxes", base / "snapshots", base / "volumes"
     for directory in (sandboxes, snapshots, volumes):
         directory.mkdir()
+    adopt_orphans()
     registry = Registry(sandboxes, isolation)
     listening = socket.socket(fileno=settings["fd"])
     app = ControlPlane(

@@ -2,17 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
+import subprocess
+import threading
 import time
+import weakref
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 import psutil
 
 ID_VARIABLE = "OPENSANDBOX_ID"
 _GIVE_UP_SECONDS = 10.0
 _SETTLE_SECONDS = 0.25
+_PR_SET_CHILD_SUBREAPER = 36
+
+_starting = threading.Lock()
+_started: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
+
+
+def adopt_orphans() -> None:
+    """Makes what a sandbox leaves behind whose daemon is killed come to us, and not to the machine's first process."""
+    if psutil.LINUX:
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def start(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """`subprocess.Popen`, for all that this process starts once it has a sandbox: or it would be an orphan."""
+    with _starting:
+        process = subprocess.Popen(argv, **options)
+        _started.add(process)
+    return process
+
+
+def _orphans() -> List[psutil.Process]:
+    """The children that we have not started, with all below them; those that have ended are collected.
+
+    A living daemon adopts its sandbox's orphans itself. These are of sandboxes that have ended with their daemons,
+    and whichever it was, they are to end.
+    """
+    found: List[psutil.Process] = []
+    ended: Any = True
+    with _starting:
+        while ended:  # its children may have become ours since we looked
+            ours = {process.pid for process in _started if process.returncode is None}
+            children = [child for child in psutil.Process().children() if child.pid not in ours]
+            found = [child for child in children if _is_alive(child)]
+            ended = [child for child in children if child not in found]
+            for child in ended:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(child.pid, os.WNOHANG)
+    for child in list(found):
+        with contextlib.suppress(psutil.Error):
+            found += filter(_is_alive, child.children(recursive=True))
+    return found
 
 
 class Family:
@@ -68,13 +114,14 @@ class Family:
         A PID namespace ends as a whole and at once, with its first process, which is bwrap's only child. bwrap
         may be about to fork that: it is stopped first, too.
         """
-        for process in _stop_all(self._first_two if self._in_namespace else self.tree).values():
-            _signal(process, signal.SIGKILL)
+        for find in (self._first_two if self._in_namespace else self.tree, _orphans):
+            for process in _stop_all(find).values():
+                _signal(process, signal.SIGKILL)
         deadline = time.monotonic() + _GIVE_UP_SECONDS
         while time.monotonic() < deadline:
             # Not psutil's wait: it would take the daemon's exit code from whoever waits for it.
             time.sleep(0.002)
-            left = self.everywhere()
+            left = self.everywhere() + _orphans()
             if not left:
                 return
             for process in left:
@@ -105,7 +152,8 @@ def _carries(pid: int, mark: bytes) -> bool:
 
 def _is_alive(process: psutil.Process) -> bool:
     try:
-        return bool(process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
+        # One whose first thread has ended looks like a zombie, and goes on with its others.
+        return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) or bool(process.num_threads() > 1)
     except psutil.Error:
         return False
 
