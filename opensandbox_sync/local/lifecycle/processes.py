@@ -17,6 +17,7 @@ import psutil
 
 ID_VARIABLE = "OPENSANDBOX_ID"
 _GIVE_UP_SECONDS = 10.0
+_STOP_BEFORE_END_SECONDS = 1.0
 _SETTLE_SECONDS = 0.25
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -38,27 +39,31 @@ def start(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
     return process
 
 
-def _orphans() -> List[psutil.Process]:
-    """The children that we have not started, with all below them; those that have ended are collected.
+def _end_orphans() -> bool:
+    """Kills the children that we have not started, and collects those that have ended; whether there were any.
 
     A living daemon adopts its sandbox's orphans itself. These are of sandboxes that have ended with their daemons,
-    and whichever it was, they are to end.
+    and whichever it was, they are to end. What is below one of them comes to us when it ends.
     """
-    found: List[psutil.Process] = []
-    ended: Any = True
+    found = False
     with _starting:
-        while ended:  # its children may have become ours since we looked
-            ours = {process.pid for process in _started if process.returncode is None}
-            children = [child for child in psutil.Process().children() if child.pid not in ours]
-            found = [child for child in children if _is_alive(child)]
-            ended = [child for child in children if child not in found]
-            for child in ended:
-                with contextlib.suppress(ChildProcessError):
-                    os.waitpid(child.pid, os.WNOHANG)
-    for child in list(found):
-        with contextlib.suppress(psutil.Error):
-            found += filter(_is_alive, child.children(recursive=True))
+        ours = {process.pid for process in _started if process.returncode is None}
+        for pid in _children():
+            if pid not in ours:
+                with contextlib.suppress(ProcessLookupError, PermissionError, ChildProcessError):
+                    os.kill(pid, signal.SIGKILL)  # it is ours to collect: until then nobody else has its number
+                    found = True
+                    os.waitpid(pid, os.WNOHANG)
     return found
+
+
+def _children() -> List[int]:
+    """The fast way is needed: what forks and ends all the time is gone when psutil has looked at everything."""
+    try:
+        lists = [(thread / "children").read_text() for thread in Path("/proc/self/task").iterdir()]
+    except OSError:  # not Linux, or a thread has ended just now
+        return [child.pid for child in psutil.Process().children()]
+    return [int(pid) for text in lists for pid in text.split()]
 
 
 class Family:
@@ -109,28 +114,32 @@ class Family:
         return list(stopped.values())
 
     def end(self) -> None:
-        """Kills until none is left. The tree is stopped first, so that nothing can fork away meanwhile.
+        """Kills until none is left. The tree is stopped first, so that nothing can fork away meanwhile. What forks
+        faster than we look is an orphan when the daemon is dead, and then ours.
 
         A PID namespace ends as a whole and at once, with its first process, which is bwrap's only child. bwrap
         may be about to fork that: it is stopped first, too.
         """
-        for find in (self._first_two if self._in_namespace else self.tree, _orphans):
-            for process in _stop_all(find).values():
-                _signal(process, signal.SIGKILL)
+        first = self._first_two if self._in_namespace else self.tree
+        for process in _stop_all(first, _STOP_BEFORE_END_SECONDS).values():
+            _signal(process, signal.SIGKILL)
         deadline = time.monotonic() + _GIVE_UP_SECONDS
         while time.monotonic() < deadline:
             # Not psutil's wait: it would take the daemon's exit code from whoever waits for it.
             time.sleep(0.002)
-            left = self.everywhere() + _orphans()
-            if not left:
+            left = self.everywhere()
+            orphans = _end_orphans()
+            if not left and not orphans:
                 return
+            while orphans and time.monotonic() < deadline:
+                orphans = _end_orphans()
             for process in left:
                 _signal(process, signal.SIGKILL)
 
 
-def _stop_all(find: Callable[[], List[psutil.Process]]) -> Dict[int, psutil.Process]:
+def _stop_all(find: Callable[[], List[psutil.Process]], seconds: float = _GIVE_UP_SECONDS) -> Dict[int, psutil.Process]:
     stopped: Dict[int, psutil.Process] = {}
-    deadline = time.monotonic() + _GIVE_UP_SECONDS
+    deadline = time.monotonic() + seconds
     running = True
     while running and time.monotonic() < deadline:
         found = [p for p in find() if p.pid not in stopped and not _is_stopped(p)]
