@@ -135,6 +135,17 @@ def test_what_of_proc_belongs_to_the_machine_cannot_be_written(execd: Execd) -> 
     assert Path("/proc/sys/kernel/core_pattern").read_text() == before
 
 
+def test_what_of_proc_tells_of_the_machine_cannot_be_read(execd: Execd) -> None:
+    """Keys of the user, addresses of the kernel, and all that on this machine only root may read."""
+    private = [path for path in Path("/proc").iterdir() if path.is_file() and not path.stat().st_mode & 0o004]
+    names = {path.name for path in private} | {"kcore", "keys", "key-users", "kallsyms", "timer_list", "interrupts"}
+    there = [name for name in sorted(names - {"sysrq-trigger"}) if Path("/proc", name).exists()]
+    assert there
+    assert execd.run(f"cd /proc; head -qc 64 {' '.join(there)} 2>/dev/null | wc -c") == "0\n"
+    assert execd.run("cd /proc; find acpi asound scsi -type f 2>/dev/null; true") == ""
+    assert int(execd.run("head -c 64 /proc/meminfo | wc -c")) == 64
+
+
 def test_no_variable_of_the_users_is_there(monkeypatch: pytest.MonkeyPatch, server: LocalServer) -> None:
     monkeypatch.setenv("SECRET_OF_THE_USER", "hush")
     with LocalServer(isolation="bubblewrap") as own:
