@@ -21,14 +21,18 @@ _STOP_BEFORE_END_SECONDS = 1.0
 _SETTLE_SECONDS = 0.25
 _PR_SET_CHILD_SUBREAPER = 36
 
+_adopting = threading.Event()
 _starting = threading.Lock()
 _started: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
 
 
 def adopt_orphans() -> None:
-    """Makes what a sandbox leaves behind whose daemon is killed come to us, and not to the machine's first process."""
-    if psutil.LINUX:
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    """Makes what a sandbox leaves behind whose daemon is killed come to us, and not to the machine's first process.
+
+    From then on every child of this process that `start` has not started is taken for one.
+    """
+    if psutil.LINUX and ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0:
+        _adopting.set()
 
 
 def start(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
@@ -46,6 +50,8 @@ def _end_orphans() -> bool:
     and whichever it was, they are to end. What is below one of them comes to us when it ends.
     """
     found = False
+    if not _adopting.is_set():
+        return found
     with _starting:
         ours = {process.pid for process in _started if process.returncode is None}
         for pid in _children():
@@ -61,7 +67,7 @@ def _children() -> List[int]:
     """The fast way is needed: what forks and ends all the time is gone when psutil has looked at everything."""
     try:
         lists = [(thread / "children").read_text() for thread in Path("/proc/self/task").iterdir()]
-    except OSError:  # not Linux, or a thread has ended just now
+    except OSError:  # a thread has ended just now, or this kernel has no such lists
         return [child.pid for child in psutil.Process().children()]
     return [int(pid) for text in lists for pid in text.split()]
 
