@@ -30,8 +30,12 @@ _PLACES = {"home": "/home", "work": _WORK, "tmp": "/tmp", "run": "/run", SHARED_
 _OWN_VAR, _VAR_OF_AN_IMAGE = {"var": "/var"}, {"var/tmp": "/var/tmp"}
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc")
 _NOT_OF_AN_IMAGE = ("proc", "sys", "dev", "run", "tmp", "home", "workspace", "boot", "lost+found")
-_HIDDEN = ("acpi", "asound", "interrupts", "kallsyms", "kcore", "key-users", "keys", "latency_stats", "sched_debug")
-_HIDDEN += ("scsi", "timer_list", "timer_stats")
+_HIDDEN = frozenset(("acpi", "asound", "interrupts", "kallsyms", "kcore", "key-users", "keys", "latency_stats")) | {
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
+}
 # A daemon that is root keeps what lets it act as others in its own places: Docker's set without what reaches
 # devices and packets. Any other daemon has no capability at all.
 _ROOT_KEEPS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")

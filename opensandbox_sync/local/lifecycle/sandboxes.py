@@ -65,7 +65,8 @@ class Sandbox:
         self.platform = normal_platform(request.get("platform"))
         given = request.get("extensions") or {}
         self.extensions = {key: value for key, value in given.items() if key.startswith(ECHOED_EXTENSIONS)}
-        self.extensions.pop(_ISOLATION, None)  # not the client's to say
+        self.isolation = isolation.name if isolation else "none"
+        self.extensions[_ISOLATION] = self.isolation  # whatever the client says
         policy = first_policy(request)
         self.has_network = isolation is None or policy is None or not policy.permits_nothing
         transparent = is_transparent(request)
@@ -84,7 +85,6 @@ class Sandbox:
 
     def _make_cell(self, request: Dict[str, Any], isolation: Isolation) -> Cell:
         cell = Cell(isolation, self.directory, request, has_network=self.has_network)
-        self.extensions[_ISOLATION] = isolation.name
         for text in cell.notes:
             logger.info("sandbox %s: %s", self.id, text)
             self.note(text)
@@ -104,10 +104,6 @@ class Sandbox:
     @property
     def port(self) -> int:
         return self._daemon.port
-
-    @property
-    def isolation(self) -> str:
-        return Isolation.name if self._cell else "none"
 
     @property
     def token(self) -> str:
