@@ -252,6 +252,12 @@ class Registry:
     def newest_first(self) -> Sequence[Sandbox]:
         return sorted(self._sandboxes.copy().values(), key=lambda sandbox: sandbox.created, reverse=True)
 
+    def uses_snapshot(self, snapshot_id: str) -> bool:
+        return any(sandbox.snapshot_id == snapshot_id for sandbox in self._sandboxes.copy().values())
+
+    def is_daemon_of_another(self, port: int, sandbox_id: str) -> bool:
+        return any(s.port == port and s.id != sandbox_id for s in self._sandboxes.copy().values())
+
     def kill(self, sandbox_id: str) -> None:
         """Ends a sandbox; a second call finds it gone, as on the real server."""
         with self._changed:

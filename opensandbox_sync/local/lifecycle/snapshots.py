@@ -6,7 +6,7 @@ import subprocess
 import threading
 import uuid
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
 from ..directories import remove_tree
 from . import launch
@@ -96,7 +96,8 @@ class SnapshotStore:
         with self._lock:
             self._snapshots[snapshot_id].readers -= 1
 
-    def delete(self, snapshot_id: str) -> None:
+    def delete(self, snapshot_id: str, in_use: Callable[[str], bool]) -> None:
+        """As on the real server, one that a sandbox was made from stays `Deleting` until a later call."""
         with self._lock:
             snapshot = self.get(snapshot_id)
             if snapshot.state == "Creating":
@@ -104,6 +105,10 @@ class SnapshotStore:
                 raise ApiError(409, "SNAPSHOT::INVALID_STATE", message)
             if snapshot.readers:
                 message = f"Snapshot {snapshot_id} is being restored and cannot be deleted"
+                raise ApiError(409, "SNAPSHOT::DELETE_CONFLICT", message)
+            if in_use(snapshot_id):
+                message = f"Snapshot {snapshot_id} is in use by a sandbox and cannot be deleted"
+                snapshot.become("Deleting", "snapshot_in_use", message)
                 raise ApiError(409, "SNAPSHOT::DELETE_CONFLICT", message)
             del self._snapshots[snapshot_id]
         remove_tree(snapshot.directory)
