@@ -13,37 +13,44 @@ import logging
 import os
 import secrets
 import select
-import shutil
 import socket
 import subprocess
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Dict, Optional, Sequence, Type, Union
 
 from .child import python_argv
+from .options import (
+    ISOLATIONS,
+    InvalidOptionError,
+    LocalServerError,
+    checked_host_paths,
+    checked_isolation,
+    checked_key,
+    checked_port,
+    checked_root,
+)
 
-__all__ = ["NOT_ISOLATED", "LocalServer", "LocalServerError"]
+__all__ = ["ISOLATIONS", "NOT_ISOLATED", "InvalidOptionError", "LocalServer", "LocalServerError"]
 
 NOT_ISOLATED = "not isolated: images are ignored, and commands run as you, on this machine, with your files and network"
-ISOLATIONS = ("auto", "bubblewrap", "none")
 _START_SECONDS = 30.0
 _STOP_SECONDS = 30.0
+_REMOVE_SECONDS = 10.0
 _NEEDED = ("flask", "cheroot", "psutil")
 
 logger = logging.getLogger("opensandbox_sync.local")
 
 
-class LocalServerError(RuntimeError):
-    """The embedded server cannot be started; the message says why and what to do."""
-
-
 class LocalServer:
     """Serves the OpenSandbox APIs from a process of its own on 127.0.0.1, for any client in any language.
 
-    `port` 0 takes a free one; without `api_key` a random one is made. `allow_host_path` names the directories
-    that volumes may come from. `isolation` is "bubblewrap", "none", or "auto": bubblewrap where it works. With
-    bubblewrap, `root` is a directory with the system that sandboxes see instead of this machine's (made by
-    debootstrap, say). It is a context manager, and `SandboxClient(**server.config)` its client.
+    `port` 0 takes a free one; without `api_key` a random one is made. `allow_host_path` names the directory or
+    directories that volumes may come from. `isolation` is "bubblewrap", "none", or "auto": bubblewrap where it
+    works. With bubblewrap, `root` is a directory with the system that sandboxes see instead of this machine's
+    (made by debootstrap, say). Raises InvalidOptionError for what cannot be. It is a context manager, and
+    `SandboxClient(**server.config)` its client.
     """
 
     def __init__(
@@ -51,25 +58,18 @@ class LocalServer:
         port: int = 0,
         api_key: Optional[str] = None,
         *,
-        allow_host_path: Sequence[Union[str, Path]] = (),
+        allow_host_path: Union[str, Path, Sequence[Union[str, Path]]] = (),
         isolation: str = "auto",
         root: Union[str, Path, None] = None,
     ) -> None:
-        if not 0 <= port <= 65535:
-            raise ValueError(f"port must be 0 to 65535, not {port}")
-        if api_key is not None and not api_key.strip():
-            raise ValueError("api_key must not be blank; leave it out for a random one")
-        if isolation not in ISOLATIONS:
-            raise ValueError(f"isolation must be one of {', '.join(ISOLATIONS)}, not {isolation!r}")
-        if root is not None and (isolation == "none" or not Path(root, "usr").is_dir()):
-            raise ValueError(f"root must be a directory with a system in it (usr, ...), and be isolated; not {root}")
-        self.api_key = api_key or secrets.token_urlsafe(24)
-        self._port = port
-        self._allow_host_path = [str(Path(path).absolute()) for path in allow_host_path]
-        self._isolation, self._root = isolation, str(Path(root).resolve()) if root is not None else None
+        self._port = checked_port(port)
+        self.api_key = checked_key(api_key) or secrets.token_urlsafe(24)
+        self._allow_host_path = checked_host_paths(allow_host_path)
+        self._isolation = checked_isolation(isolation)
+        self._root = checked_root(root, isolation)
         self._process: Optional[subprocess.Popen[bytes]] = None
         self._directory: Optional[str] = None
-        self._isolated = ""
+        self._isolated = self._why = ""
         self._owner = 0
 
     @property
@@ -81,10 +81,15 @@ class LocalServer:
 
     @property
     def isolation(self) -> str:
-        """`bubblewrap`, or `none`, where it is for a reason followed by that."""
+        """`bubblewrap` or `none`: what keeps the sandboxes from this machine."""
         if self._process is None:
             raise LocalServerError("the embedded server is not running; call start()")
         return self._isolated
+
+    @property
+    def why_not_isolated(self) -> str:
+        """Why `auto` found that nothing can isolate here; empty otherwise."""
+        return self._why
 
     @property
     def config(self) -> Dict[str, str]:
@@ -123,8 +128,11 @@ class LocalServer:
             _finish(process)
             raise
         self._process, self._port, self._owner = process, port, os.getpid()
-        self._directory, self._isolated = fact["directory"], fact["isolation"]
-        logger.info("embedded server on 127.0.0.1:%d, isolation: %s", port, self._isolated)
+        self._directory, self._isolated, self._why = fact["directory"], fact["isolation"], fact["why"]
+        if self._why:
+            logger.warning("embedded server on 127.0.0.1:%d, %s (%s)", port, NOT_ISOLATED, self._why)
+        else:
+            logger.info("embedded server on 127.0.0.1:%d, isolation: %s", port, self._isolated)
         return self
 
     def stop(self) -> None:
@@ -132,8 +140,9 @@ class LocalServer:
         process, self._process = self._process, None
         if process is None or self._owner != os.getpid():
             return
-        if not _finish(process) and self._directory is not None:
-            shutil.rmtree(self._directory, ignore_errors=True)
+        _finish(process)
+        if self._directory is not None:
+            _remove(Path(self._directory))
 
     def wait(self) -> int:
         """Waits until the server's process ends by itself; returns its exit code."""
@@ -194,8 +203,18 @@ def _handshake(process: subprocess.Popen[bytes], settings: Dict[str, Any]) -> Di
     return fact
 
 
-def _finish(process: subprocess.Popen[bytes]) -> bool:
-    """Lets the server end by closing its stdin; returns False if it had to be killed."""
+def _remove(directory: Path) -> None:
+    """Removes what a server left that was killed. Its sandboxes' processes may take a moment to end, and write."""
+    from .directories import remove_tree
+
+    deadline = time.monotonic() + _REMOVE_SECONDS
+    while directory.exists() and time.monotonic() < deadline:
+        remove_tree(directory)
+        time.sleep(0.01)
+
+
+def _finish(process: subprocess.Popen[bytes]) -> None:
+    """Lets the server end by closing its stdin, and kills it if it does not."""
     for pipe in (process.stdin, process.stdout):
         if pipe is not None:
             try:
@@ -207,5 +226,3 @@ def _finish(process: subprocess.Popen[bytes]) -> bool:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-        return False
-    return True

@@ -6,6 +6,7 @@ import argparse
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import List, Optional
 
 from . import ISOLATIONS, NOT_ISOLATED, LocalServer, LocalServerError
@@ -21,7 +22,7 @@ def main(argv: Optional[List[str]] = None) -> int:
     add_arguments(parser)
     try:
         return serve(parser.parse_args(argv))
-    except (LocalServerError, ValueError) as error:
+    except LocalServerError as error:
         print(f"opensandbox_sync.local: {error}", file=sys.stderr)
         return 1
 
@@ -55,12 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def serve(given: argparse.Namespace) -> int:
-    """Serves until it is ended. Raises LocalServerError, and ValueError for a wrong argument."""
+    """Serves until it is ended. Raises LocalServerError."""
     from_environment = not given.api_key and os.environ.get("OPEN_SANDBOX_API_KEY")
     server = LocalServer(
         given.port,
         given.api_key or from_environment or None,
-        allow_host_path=given.allow_host_path,
+        allow_host_path=[Path(path).absolute() for path in given.allow_host_path],
         isolation=given.isolation,
         root=given.root,
     )
@@ -70,8 +71,9 @@ def serve(given: argparse.Namespace) -> int:
             print(f"OpenSandbox API: {server.url}")
             # Who set the variable knows it; logs that others read need not.
             print(f"API key:         {'that of $OPEN_SANDBOX_API_KEY' if from_environment else server.api_key}")
-            print(f"Isolation:       {server.isolation}")
-            if server.isolation.startswith("none"):
+            why = f": {server.why_not_isolated}" if server.why_not_isolated else ""
+            print(f"Isolation:       {server.isolation}{why}")
+            if server.isolation == "none":
                 print(f"Warning:         {NOT_ISOLATED}.")
             print("Ctrl-C ends it and every sandbox.", flush=True)
             code = server.wait()

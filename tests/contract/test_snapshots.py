@@ -52,6 +52,22 @@ def test_a_deleted_snapshot_is_gone(client: SandboxClient, sandbox: Sandbox) -> 
         client.snapshots.wait_ready(made.id)
 
 
+def test_a_snapshot_that_a_sandbox_was_made_from_can_be_deleted_after_it(
+    client: SandboxClient, sandbox: Sandbox, make_sandbox: MakeSandbox
+) -> None:
+    made = client.snapshots.wait_ready(client.snapshots.create(sandbox.id).id)
+    with make_sandbox(snapshot_id=made.id) as restored:
+        for _ in range(2):
+            with pytest.raises(ConflictError) as caught:
+                client.snapshots.delete(made.id)
+            assert caught.value.code == "SNAPSHOT::DELETE_CONFLICT"
+        assert client.snapshots.get(made.id).state == "Deleting"
+        assert restored.commands.run("echo here").stdout == "here\n"
+    client.snapshots.delete(made.id)
+    with pytest.raises(NotFoundError):
+        client.snapshots.get(made.id)
+
+
 def test_only_a_running_sandbox_can_be_snapped(client: SandboxClient, fresh_sandbox: Sandbox) -> None:
     fresh_sandbox.pause()
     with pytest.raises(ConflictError):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Iterator
 
 import pytest
@@ -8,11 +9,14 @@ from opensandbox_sync.local import LocalServer
 
 from .http_api import Api, Execd
 
+HOST_VOLUME = "/tmp/hostvol"  # as it was on the machine of the recordings
+
 
 @pytest.fixture(scope="session")
 def api() -> Iterator[Api]:
     """One server for all tests that only look at what it answers."""
-    with LocalServer(allow_host_path=["/tmp/hostvol"], isolation="none") as server:
+    Path(HOST_VOLUME).mkdir(exist_ok=True)
+    with LocalServer(allow_host_path=HOST_VOLUME, isolation="none") as server:
         yield Api(server)
 
 

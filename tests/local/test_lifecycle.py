@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import os
 import signal
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, List
 
 import psutil
 import pytest
@@ -89,6 +92,20 @@ def test_a_daemon_that_dies_takes_its_sandbox_with_it(api: Api, sandbox_id: str,
     assert status["message"] == "Sandbox container exited with code 137."
 
 
+def test_what_commands_tell_in_the_daemons_name_is_not_believed_blindly(api: Api) -> None:
+    with api.sandbox() as sandbox_id:
+        execd = api.execd(sandbox_id)
+        execd.run(
+            """printf '{"entrypoint":"exited"}\\n[[1]]\\n{"entrypoint":"exited","code":[]}\\nx\\n' > /proc/$PPID/fd/1"""
+        )
+        execd.run("{ head -c 300000 /dev/zero; echo; } > /proc/$PPID/fd/1")
+        assert execd.run("echo here") == "here\n"
+        assert api.state(sandbox_id) == "Running"
+        with contextlib.suppress(OSError, http.client.HTTPException):  # the answer may end with all the rest
+            execd.run("pkill -P $PPID tail")  # the entrypoint
+        until(lambda: api.state(sandbox_id) == "Failed", "the news of its end")
+
+
 # ends
 
 
@@ -107,6 +124,68 @@ def test_kill_ends_every_process_of_the_sandbox_and_removes_its_directory(api: A
         assert not any(is_running(pid) for pid in found)
         assert not directory.exists()
         assert api.state(sandbox_id) == "gone"
+
+
+# It is another process every millisecond, in a session of its own, and has no parent.
+_FORKING = """
+import os, time
+while True:
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    time.sleep(0.001)
+"""
+
+
+@pytest.mark.parametrize("how", ["it killed its daemon", "it killed its daemon just now", "its daemon lives"])
+def test_what_left_session_environment_and_parent_ends_with_the_sandbox(api: Api, how: str) -> None:
+    with api.sandbox() as sandbox_id, api.sandbox() as other:
+        execd = api.execd(sandbox_id)
+        directory = directory_of(execd)
+        daemon = psutil.Process(int(execd.run("echo $PPID")))
+        server = daemon.parent()
+        execd.run(f"cat > fork.py <<'E'\n{_FORKING}\nE")
+        execd.start("env -i setsid sh -c 'echo $$ >> pids; exec sleep 6661'")
+        execd.start(f"env -i setsid {sys.executable} fork.py {sandbox_id}")
+        (pid,) = until(lambda: _all_of(directory / "work" / "pids", 1), "the process")
+        until(lambda: _with_argument(sandbox_id), "the other")
+        if how != "its daemon lives":
+            execd.start("sleep 0.1; kill -9 $PPID")
+            until(lambda: not is_running(daemon.pid), "the daemon's end")
+        if how == "it killed its daemon":
+            until(lambda: api.state(sandbox_id) == "Failed", "Failed")
+            until(lambda: not is_running(pid), "the end of what it had")
+        assert api.call("DELETE", f"/v1/sandboxes/{sandbox_id}").status == 204
+        assert not is_running(pid)
+        for _ in range(20):
+            assert _with_argument(sandbox_id) == []
+        # Nor does it leave corpses, and it takes nobody else with it.
+        assert [child for child in server.children() if child.status() == psutil.STATUS_ZOMBIE] == []
+        assert api.execd(other).run("echo here") == "here\n"
+
+
+def _with_argument(argument: str) -> List[int]:
+    return [process.pid for process in psutil.process_iter(["cmdline"]) if argument in (process.info["cmdline"] or ())]
+
+
+_WITHOUT_ITS_FIRST_THREAD = """
+import ctypes, os, platform, threading, time
+with open("pids", "a") as file:
+    print(os.getpid(), file=file)
+threading.Thread(target=time.sleep, args=(1000,)).start()
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)
+"""
+
+
+def test_kill_ends_a_process_whose_first_thread_has_ended(api: Api) -> None:
+    with api.sandbox() as sandbox_id:
+        execd = api.execd(sandbox_id)
+        execd.start(f"{sys.executable} -c '{_WITHOUT_ITS_FIRST_THREAD}'")
+        (pid,) = until(lambda: _all_of(directory_of(execd) / "work" / "pids", 1), "the process")
+        until(lambda: not is_running(pid), "the end of its first thread")
+        assert Path(f"/proc/{pid}/task").exists()
+        assert psutil.Process(pid).num_threads() == 2
+    until(lambda: not Path(f"/proc/{pid}").exists(), "the end of the other", 5)
 
 
 def _all_of(file: Path, count: int) -> Any:

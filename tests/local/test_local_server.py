@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
 import pickle
 import signal
@@ -16,7 +17,7 @@ from typing import Any, Dict, Iterator, List
 import psutil
 import pytest
 
-from opensandbox_sync.local import LocalServer, LocalServerError
+from opensandbox_sync.local import InvalidOptionError, LocalServer, LocalServerError
 
 from .http_api import Api, call, pids, until
 
@@ -98,10 +99,80 @@ def test_a_busy_port_is_told() -> None:
             LocalServer(port).start()
 
 
-@pytest.mark.parametrize("options", [{"port": 65536}, {"port": -1}, {"api_key": " "}])
-def test_bad_options_are_refused(options: Dict[str, Any]) -> None:
-    with pytest.raises(ValueError):
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"port": 65536}, "port must be an int from 0 (a free one) to 65535, not 65536"),
+        ({"port": -1}, "not -1"),
+        ({"port": "8080"}, "not '8080'"),
+        ({"port": True}, "not True"),
+        ({"api_key": " "}, "api_key must be a text of printable ASCII"),
+        ({"api_key": 7}, "not of type int"),
+        ({"api_key": "two\nlines"}, "api_key must be"),
+        ({"isolation": "docker"}, "isolation must be one of auto, bubblewrap, none, not 'docker'"),
+        ({"isolation": None}, "not None"),
+        ({"allow_host_path": "/nowhere"}, "allow_host_path must name absolute paths of directories that exist"),
+        ({"allow_host_path": ["/tmp", "tests"]}, "not 'tests'"),
+        ({"allow_host_path": ["/etc/passwd"]}, "not '/etc/passwd'"),
+        ({"allow_host_path": 5}, "not 5"),
+        ({"allow_host_path": [b"/tmp"]}, "not b'/tmp'"),
+        ({"allow_host_path": [""]}, "not ''"),
+        ({"allow_host_path": "/tmp/.."}, "all files of this machine"),
+        (
+            {"root": "/nowhere"},
+            "root must be a directory with a system in it (usr, ...), such as",
+        ),
+        ({"root": 5}, "not 5"),
+        ({"root": "/", "isolation": "none"}, "root needs isolation"),
+    ],
+)
+def test_options_that_cannot_be_are_refused_with_what_would_be_right(options: Dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidOptionError) as caught:
         LocalServer(**options)
+    assert told in str(caught.value)
+    assert isinstance(caught.value, LocalServerError)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_a_key_that_cannot_be_is_not_shown() -> None:
+    with pytest.raises(InvalidOptionError) as caught:
+        LocalServer(api_key="h\u00fcsh")
+    assert "h\u00fcsh" not in str(caught.value)
+
+
+def test_a_path_may_be_a_text_a_path_or_several(tmp_path: Path) -> None:
+    for given in (str(tmp_path), tmp_path, [tmp_path], (str(tmp_path),), iter([tmp_path])):
+        assert LocalServer(allow_host_path=given)._allow_host_path == [str(tmp_path)]  # type: ignore[arg-type]
+    assert LocalServer(allow_host_path=[])._allow_host_path == []
+
+
+def test_a_root_with_what_is_to_be_kept_from_sandboxes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(InvalidOptionError, match=r"which has (your home directory|this project) in it"):
+        LocalServer(root="/")
+    home = tmp_path / "home" / "me"
+    home.mkdir(parents=True)
+    (tmp_path / "usr").mkdir()
+    assert LocalServer(root=tmp_path)._root == str(tmp_path.resolve())
+    monkeypatch.setenv("HOME", str(home))
+    for root in (tmp_path, f"{home}/../.."):
+        with pytest.raises(InvalidOptionError, match="which has your home directory in it"):
+            LocalServer(root=root)
+
+
+@pytest.mark.parametrize("isolation", ["none", "auto"])
+def test_the_log_says_which_isolation_it_is_and_warns_where_nobody_asked_for_none(
+    isolation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    caplog.set_level(logging.INFO, "opensandbox_sync.local")
+    with LocalServer(isolation=isolation) as server:
+        assert server.isolation == "none"
+    ((_, level, line),) = caplog.record_tuples
+    assert level == (logging.INFO if isolation == "none" else logging.WARNING)
+    assert ("isolation: none" if isolation == "none" else "not isolated: ") in line
+    assert ("bwrap is not installed" in line) == (isolation == "auto")
 
 
 def test_a_missing_package_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,6 +264,40 @@ def test_when_its_owner_is_killed_nothing_is_left(temporary: Path, more: List[st
         os.killpg(owner.pid, signal.SIGKILL) if more else None
 
 
+@pytest.mark.parametrize("paused", [False, True])
+def test_a_killed_server_leaves_no_process_and_once_it_is_stopped_no_directory(temporary: Path, paused: bool) -> None:
+    server = LocalServer(isolation="none").start()
+    pid = with_a_process(server)
+    api = Api(server)
+    for item in api.call("GET", "/v1/sandboxes").json["items"] if paused else ():
+        assert api.call("POST", f"/v1/sandboxes/{item['id']}/pause").status == 202
+        assert psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    api.execd(api.create()["id"]).run("mkdir locked && touch locked/x && chmod 0 locked")
+    assert server._process is not None
+    server._process.kill()
+    server.stop()
+    assert list(temporary.iterdir()) == []
+    until(lambda: gone(pid), "the end of what ran")
+
+
+def test_a_server_removes_what_killed_ones_left_and_nothing_of_living_ones(temporary: Path) -> None:
+    with LocalServer(isolation="none") as living:
+        killed = LocalServer(isolation="none").start()
+        with_a_process(killed)
+        assert killed._process is not None
+        killed._process.kill()
+        killed._process.wait()
+        assert len(list(temporary.iterdir())) == 2
+        foreign = temporary / "opensandbox-of-another-kind"
+        foreign.mkdir()
+        with LocalServer(isolation="none"):
+            until(lambda: not Path(killed._directory or "/").exists(), "the removal")
+            assert with_a_process(living)
+        assert {str(path) for path in temporary.iterdir()} == {str(foreign), living._directory}
+    killed.stop()
+    assert list(temporary.iterdir()) == [foreign]
+
+
 # the command line
 
 
@@ -256,6 +361,8 @@ def test_a_busy_port_is_one_line(main: Any) -> None:
 
 
 def test_host_paths_are_allowed_by_option(main: Any, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
     process = main(
         "--port",
         "0",
@@ -264,12 +371,12 @@ def test_host_paths_are_allowed_by_option(main: Any, tmp_path: Path) -> None:
         "--isolation",
         "none",
         "--allow-host-path",
-        "/srv/a",
+        str(tmp_path / "a"),
         "--allow-host-path",
-        "/srv/b",
+        os.path.relpath(tmp_path / "b", ROOT),  # a shell's user may be near
     )
     address = process.stdout.readline().strip().rpartition("//")[2]
     volume = {"name": "v", "mountPath": "/d", "host": {"path": "/etc"}}
     body = {"image": {"uri": "x"}, "resourceLimits": {}, "entrypoint": ["x"], "volumes": [volume]}
     answer = call(address, "POST", "/v1/sandboxes", body, {"OPEN-SANDBOX-API-KEY": "k"})
-    assert json.loads(answer.body)["message"].endswith("Allowed prefixes: ['/srv/a', '/srv/b']")
+    assert json.loads(answer.body)["message"].endswith(f"Allowed prefixes: ['{tmp_path}/a', '{tmp_path}/b']")

@@ -313,6 +313,17 @@ def _refuses(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) != 0
 
 
+def test_the_ports_of_the_server_itself_are_not_there(api: Api, sandbox_id: str) -> None:
+    """The route wants no key, and nothing of the server listens inside a container."""
+    own = api.execd(sandbox_id).address.rpartition(":")[2]
+    with api.sandbox() as other:
+        for port in (api.address.rpartition(":")[2], api.execd(other).address.rpartition(":")[2]):
+            answer = api.call("GET", f"/v1/sandboxes/{sandbox_id}/proxy/{port}/ping", key=False)
+            assert (answer.status, answer.json["code"]) == (502, "BACKEND_CONNECTION_FAILED")
+            assert "this server's own" in answer.json["message"]
+        assert api.call("GET", f"/v1/sandboxes/{sandbox_id}/proxy/{own}/ping", key=False).status == 200
+
+
 def test_a_backend_that_keeps_silent_is_a_gateway_timeout(
     backend: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

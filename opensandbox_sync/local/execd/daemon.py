@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -12,6 +13,8 @@ from typing import List, Optional
 from ..child import on_parent_gone, read_settings
 from .processes import Processes, StartError, end_everything
 
+_PR_SET_PDEATHSIG = 1
+
 
 def run() -> None:
     settings = read_settings()
@@ -19,6 +22,8 @@ def run() -> None:
         from .confinement import confine
 
         confine(settings["confinement"])
+    else:
+        _wake_without_a_parent()
     on_parent_gone(_end)
     signal.signal(signal.SIGTERM, lambda *_: _end())
     if os.geteuid() == 0:
@@ -30,6 +35,12 @@ def run() -> None:
 
     listener = socket.socket(fileno=settings["fd"])
     Server(listener, create_app(settings.get("token"), processes)).start()
+
+
+def _wake_without_a_parent() -> None:
+    """If the server is killed while the sandbox is paused, nobody else would ever continue us, to end everything."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGCONT, 0, 0, 0)
 
 
 def _run_entrypoint(processes: Processes, entrypoint: Optional[List[str]]) -> None:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
 from ..child import on_parent_gone, read_settings
+from ..directories import make, remove_abandoned, remove_tree
 
 if TYPE_CHECKING:
     from .isolation import Isolation
@@ -30,50 +29,53 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
     from .interpreter import UnavailableError
 
-    base = Path(tempfile.mkdtemp(prefix="opensandbox-"))
+    base = make()
     try:
-        isolation, name = _isolate(settings, base)
+        isolation, name, why = _isolate(settings, base)
         if isolation is None and os.geteuid() == 0:
             base.chmod(0o711)  # for commands that run as other users
         close = _serve(settings, base, isolation, ended)
     except Exception as error:
-        shutil.rmtree(base, ignore_errors=True)
+        remove_tree(base)
         expected = isinstance(error, UnavailableError)
         _tell({"error": str(error) if expected else f"{type(error).__name__}: {error}"})
         if expected:
             raise SystemExit(1) from None
         raise
-    _tell({"directory": str(base), "isolation": name})
+    _tell({"directory": str(base), "isolation": name, "why": why})
+    threading.Thread(target=remove_abandoned, name="abandoned", daemon=True).start()  # nobody waits for it
     ended.wait()
     close()
-    shutil.rmtree(base, ignore_errors=True)
+    remove_tree(base)
     os._exit(0)  # open streams and their threads are not waited for
 
 
-def _isolate(settings: Dict[str, Any], base: Path) -> Tuple[Optional[Isolation], str]:
-    """What isolates, or None, and the words for it: `bubblewrap`, `none`, or `none: why`."""
+def _isolate(settings: Dict[str, Any], base: Path) -> Tuple[Optional[Isolation], str, str]:
+    """What isolates, or None; its name; and why it is none, where nobody asked for that."""
     from .interpreter import UnavailableError
     from .isolation import Isolation
 
     if settings["isolation"] == "none":
-        return None, "none"
+        return None, "none", ""
     try:
-        return Isolation(settings["root"], base, settings["allow_host_path"]), Isolation.name
+        return Isolation(settings["root"], base, settings["allow_host_path"]), Isolation.name, ""
     except UnavailableError as error:
         if settings["isolation"] != "auto" or settings["root"] is not None:
             raise
-        return None, f"none: {error}"
+        return None, "none", str(error)
 
 
 def _serve(settings: Dict[str, Any], base: Path, isolation: Optional[Isolation], ended: threading.Event) -> Any:
     from ..serving import Server
     from .app import ControlPlane
+    from .processes import adopt_orphans
     from .sandboxes import Registry
     from .snapshots import SnapshotStore
 
     sandboxes, snapshots, volumes = base / "sandboxes", base / "snapshots", base / "volumes"
     for directory in (sandboxes, snapshots, volumes):
         directory.mkdir()
+    adopt_orphans()
     registry = Registry(sandboxes, isolation)
     listening = socket.socket(fileno=settings["fd"])
     app = ControlPlane(

@@ -35,7 +35,7 @@ class ControlPlane:
         allowed_host_paths: Sequence[str],
     ) -> None:
         self._api_key = api_key
-        self._proxy = Proxy(registry)
+        self._proxy = Proxy(registry, port)
         self._flask = _flask(Routes(registry, snapshots, port, allowed_host_paths))
 
     def __call__(self, environ: Dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from . import seccomp
 from .interpreter import OURS, Interpreter, UnavailableError, is_below
@@ -30,6 +30,12 @@ _PLACES = {"home": "/home", "work": _WORK, "tmp": "/tmp", "run": "/run", SHARED_
 _OWN_VAR, _VAR_OF_AN_IMAGE = {"var": "/var"}, {"var/tmp": "/var/tmp"}
 _SYSTEM = ("usr", "bin", "sbin", "lib", "lib32", "lib64", "libx32", "etc")
 _NOT_OF_AN_IMAGE = ("proc", "sys", "dev", "run", "tmp", "home", "workspace", "boot", "lost+found")
+_HIDDEN = frozenset(("acpi", "asound", "interrupts", "kallsyms", "kcore", "key-users", "keys", "latency_stats")) | {
+    "sched_debug",
+    "scsi",
+    "timer_list",
+    "timer_stats",
+}
 # A daemon that is root keeps what lets it act as others in its own places: Docker's set without what reaches
 # devices and packets. Any other daemon has no capability at all.
 _ROOT_KEEPS = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETGID", "SETUID")
@@ -76,7 +82,7 @@ class Arguments:
 class Bubblewrap:
     """What all sandboxes have in common. Raises UnavailableError where bubblewrap does not work.
 
-    `copies` is a directory for what cannot be shown as it is.
+    `copies` is a directory for what cannot be shown as it is, and for the probe.
     """
 
     def __init__(self, copies: Path, root: Optional[str] = None) -> None:
@@ -90,7 +96,7 @@ class Bubblewrap:
         self._places = {**_PLACES, **(_VAR_OF_AN_IMAGE if "/var" in self._shown else _OWN_VAR)}
         self.python = Interpreter([] if self._is_image else self._shown, relocated=self._is_image)
         self.fixed = [Mount(*pair) for pair in self.python.mounts] + self._resolver()
-        self._probe()
+        self._probe(copies)
 
     def _system_directories(self, copies: Path) -> Tuple[List[str], List[str]]:
         options: List[str] = []
@@ -119,9 +125,9 @@ class Bubblewrap:
             return [] if is_below(source, self._shown) else [Mount(source, source)]
         return [Mount(source, target)]
 
-    def _probe(self) -> None:
+    def _probe(self, copies: Path) -> None:
         """Runs the interpreter as a sandbox would: that bwrap is installed does not mean that it may work."""
-        with tempfile.TemporaryDirectory(prefix="opensandbox-probe-") as name:
+        with tempfile.TemporaryDirectory(prefix="probe-", dir=str(copies)) as name:
             make_places(Path(name))
             try:
                 with self.arguments(Path(name), {}, [], network=False) as arguments:
@@ -188,9 +194,15 @@ class Bubblewrap:
 
     def _visible(self) -> List[str]:
         options = [*self._system, "--proc", "/proc", "--dev", "/dev"]
-        if os.geteuid() == 0:
-            for path in _writable_by_root():
-                options += ["--ro-bind", path, path]
+        for entry in os.scandir("/proc"):
+            if entry.name.isdigit() or entry.is_symlink() or entry.name == "tty":
+                continue
+            if _is_hidden(entry):
+                options += ["--tmpfs", entry.path, "--remount-ro", entry.path] if entry.is_dir() else []
+                options += ["--ro-bind", "/dev/null", entry.path] if entry.is_file() else []
+            elif os.geteuid() == 0 and (entry.is_dir() or entry.stat().st_mode & 0o222):
+                # Of the whole machine: bwrap itself leaves /proc/sys writable for root.
+                options += ["--ro-bind", entry.path, entry.path]
         return options
 
     def _path(self) -> str:
@@ -267,10 +279,6 @@ def _public(directory: Path, copy: Path) -> Path:
     return directory
 
 
-def _writable_by_root() -> Iterator[str]:
-    """What of /proc belongs to the whole machine: bwrap itself leaves /proc/sys writable for root."""
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() or entry.is_symlink() or entry.name == "tty":
-            continue
-        if entry.is_dir() or entry.stat().st_mode & 0o222:
-            yield entry.path
+def _is_hidden(entry: os.DirEntry[str]) -> bool:
+    """What of /proc tells too much of the machine: what Docker hides, and files that not everybody may read."""
+    return entry.name in _HIDDEN or (entry.is_file() and not entry.stat().st_mode & stat.S_IROTH)

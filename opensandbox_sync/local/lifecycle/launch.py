@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, Mapping, NamedTuple, Optional
 
 from ..child import python_argv
+from . import processes
 from .bubblewrap import SHARED_MEMORY, make_places
-from .processes import ID_VARIABLE
 
 if TYPE_CHECKING:
     from .isolation import Cell
@@ -55,23 +54,12 @@ def copy_tree(source: Path, target: Path) -> None:
     target.mkdir(mode=0o700)
     names = sorted(path for path in source.iterdir() if path.name not in (LOG_NAME, SHARED_MEMORY))
     if names:
-        subprocess.run(
-            ["cp", "-a", "--", *map(str, names), str(target)],
-            check=True,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )
-
-
-def remove_tree(directory: Path) -> None:
-    """Removes a directory, also one in which commands took away their own permissions."""
-    shutil.rmtree(directory, ignore_errors=True)
-    if directory.exists():
-        for parent, _, _ in os.walk(directory):
-            with contextlib.suppress(OSError):
-                Path(parent).chmod(0o700)
-        shutil.rmtree(directory, ignore_errors=True)
+        argv = ["cp", "-a", "--", *map(str, names), str(target)]
+        nothing = subprocess.DEVNULL
+        with processes.start(argv, stdin=nothing, stdout=nothing, stderr=subprocess.PIPE) as copying:
+            _, said = copying.communicate()
+        if copying.returncode:
+            raise subprocess.CalledProcessError(copying.returncode, argv, stderr=said)
 
 
 def start(
@@ -90,7 +78,7 @@ def start(
         listening = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=128))
         port = listening.getsockname()[1]
         # The official code interpreter is ready once something listens here; the daemon itself serves /code.
-        variables = {**env, ID_VARIABLE: sandbox_id, "JUPYTER_PORT": str(port)}
+        variables = {**env, processes.ID_VARIABLE: sandbox_id, "JUPYTER_PORT": str(port)}
         passed = [listening.fileno()]
         if cell is None:
             argv, variables = python_argv("opensandbox_sync.local.execd"), _environment(directory, variables)
@@ -106,7 +94,7 @@ def start(
             "entrypoint": entrypoint,
             "confinement": cell.confinement if cell else None,
         }
-        process = subprocess.Popen(
+        process = processes.start(
             argv,
             cwd=directory / "work",
             env=variables,

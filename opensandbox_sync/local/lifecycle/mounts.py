@@ -8,10 +8,10 @@ import threading
 from pathlib import Path
 from typing import Any, Dict, List, Sequence, Set, Tuple
 
+from ..directories import remove_tree
 from .bubblewrap import Bubblewrap, Mount
 from .errors import ApiError
 from .interpreter import is_below
-from .launch import remove_tree
 from .volumes import is_under, refusal
 
 Volume = Dict[str, Any]

@@ -2,17 +2,74 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import signal
+import subprocess
+import threading
 import time
+import weakref
 from pathlib import Path
-from typing import Callable, Dict, Iterable, List, Optional
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence
 
 import psutil
 
 ID_VARIABLE = "OPENSANDBOX_ID"
 _GIVE_UP_SECONDS = 10.0
+_STOP_BEFORE_END_SECONDS = 1.0
 _SETTLE_SECONDS = 0.25
+_PR_SET_CHILD_SUBREAPER = 36
+
+_adopting = threading.Event()
+_starting = threading.Lock()
+_started: weakref.WeakSet[subprocess.Popen[bytes]] = weakref.WeakSet()
+
+
+def adopt_orphans() -> None:
+    """Makes what a sandbox leaves behind whose daemon is killed come to us, and not to the machine's first process.
+
+    From then on every child of this process that `start` has not started is taken for one.
+    """
+    if psutil.LINUX and ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0:
+        _adopting.set()
+
+
+def start(argv: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """`subprocess.Popen`, for all that this process starts once it has a sandbox: or it would be an orphan."""
+    with _starting:
+        process = subprocess.Popen(argv, **options)
+        _started.add(process)
+    return process
+
+
+def _end_orphans() -> bool:
+    """Kills the children that we have not started, and collects those that have ended; whether there were any.
+
+    A living daemon adopts its sandbox's orphans itself. These are of sandboxes that have ended with their daemons,
+    and whichever it was, they are to end. What is below one of them comes to us when it ends.
+    """
+    found = False
+    if not _adopting.is_set():
+        return found
+    with _starting:
+        ours = {process.pid for process in _started if process.returncode is None}
+        for pid in _children():
+            if pid not in ours:
+                with contextlib.suppress(ProcessLookupError, PermissionError, ChildProcessError):
+                    os.kill(pid, signal.SIGKILL)  # it is ours to collect: until then nobody else has its number
+                    found = True
+                    os.waitpid(pid, os.WNOHANG)
+    return found
+
+
+def _children() -> List[int]:
+    """The fast way is needed: what forks and ends all the time is gone when psutil has looked at everything."""
+    try:
+        lists = [(thread / "children").read_text() for thread in Path("/proc/self/task").iterdir()]
+    except OSError:  # a thread has ended just now, or this kernel has no such lists
+        return [child.pid for child in psutil.Process().children()]
+    return [int(pid) for text in lists for pid in text.split()]
 
 
 class Family:
@@ -63,27 +120,32 @@ class Family:
         return list(stopped.values())
 
     def end(self) -> None:
-        """Kills until none is left. The tree is stopped first, so that nothing can fork away meanwhile.
+        """Kills until none is left. The tree is stopped first, so that nothing can fork away meanwhile. What forks
+        faster than we look is an orphan when the daemon is dead, and then ours.
 
         A PID namespace ends as a whole and at once, with its first process, which is bwrap's only child. bwrap
         may be about to fork that: it is stopped first, too.
         """
-        for process in _stop_all(self._first_two if self._in_namespace else self.tree).values():
+        first = self._first_two if self._in_namespace else self.tree
+        for process in _stop_all(first, _STOP_BEFORE_END_SECONDS).values():
             _signal(process, signal.SIGKILL)
         deadline = time.monotonic() + _GIVE_UP_SECONDS
         while time.monotonic() < deadline:
             # Not psutil's wait: it would take the daemon's exit code from whoever waits for it.
             time.sleep(0.002)
             left = self.everywhere()
-            if not left:
+            orphans = _end_orphans()
+            if not left and not orphans:
                 return
+            while orphans and time.monotonic() < deadline:
+                orphans = _end_orphans()
             for process in left:
                 _signal(process, signal.SIGKILL)
 
 
-def _stop_all(find: Callable[[], List[psutil.Process]]) -> Dict[int, psutil.Process]:
+def _stop_all(find: Callable[[], List[psutil.Process]], seconds: float = _GIVE_UP_SECONDS) -> Dict[int, psutil.Process]:
     stopped: Dict[int, psutil.Process] = {}
-    deadline = time.monotonic() + _GIVE_UP_SECONDS
+    deadline = time.monotonic() + seconds
     running = True
     while running and time.monotonic() < deadline:
         found = [p for p in find() if p.pid not in stopped and not _is_stopped(p)]
@@ -105,7 +167,8 @@ def _carries(pid: int, mark: bytes) -> bool:
 
 def _is_alive(process: psutil.Process) -> bool:
     try:
-        return bool(process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD))
+        # One whose first thread has ended looks like a zombie, and goes on with its others.
+        return process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD) or bool(process.num_threads() > 1)
     except psutil.Error:
         return False
 

@@ -90,8 +90,9 @@ class _Connections:
 
 
 class Proxy:
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, own_port: int) -> None:
         self._registry = registry
+        self._own_port = own_port
         self._connections = _Connections()
 
     def find(self, found: re.Match[str], environ: Environ) -> Sandbox:
@@ -114,6 +115,10 @@ class Proxy:
     ) -> Iterable[bytes]:
         port = int(found["port"])
         through_daemon = port != EXECD_PORT and not sandbox.has_network
+        if not through_daemon and (port == self._own_port or self._registry.is_daemon_of_another(port, sandbox.id)):
+            # In a container it would not be there either. Whoever asks here has shown no key.
+            message = f"Could not connect to the backend sandbox 127.0.0.1:{port}: that port is this server's own."
+            raise ApiError(502, "BACKEND_CONNECTION_FAILED", message)
         connection = self._connections.take(sandbox.port if port == EXECD_PORT or through_daemon else port)
         within = f"/proxy/{port}" if through_daemon else ""
         if through_daemon:

@@ -253,7 +253,8 @@ class Routes:
             headers = {AUTH_HEADER: sandbox.sidecar.token} if sandbox.sidecar else None
             return f"127.0.0.1:{self._port}/egress/{sandbox.id}", headers
         if not sandbox.has_network:
-            return f"127.0.0.1:{sandbox.port}/proxy/{port}", {TOKEN_HEADER: sandbox.token}
+            # Not the daemon's own proxy: it wants a header, which no browser sends.
+            return f"127.0.0.1:{self._port}/v1/sandboxes/{sandbox.id}/proxy/{port}", None
         return f"127.0.0.1:{port}", None
 
     # egress
@@ -300,7 +301,7 @@ class Routes:
         return answer_json(self._snapshots.get(snapshot_id).to_json())
 
     def delete_snapshot(self, snapshot_id: str) -> Response:
-        self._snapshots.delete(snapshot_id)
+        self._snapshots.delete(snapshot_id, self._registry.uses_snapshot)
         return nothing(204)
 
     # what needs Kubernetes

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence
 
+from ..directories import remove_tree
 from ..egress.sidecar import Sidecar
 from . import launch, processes
 from .creation import (
@@ -64,7 +65,8 @@ class Sandbox:
         self.platform = normal_platform(request.get("platform"))
         given = request.get("extensions") or {}
         self.extensions = {key: value for key, value in given.items() if key.startswith(ECHOED_EXTENSIONS)}
-        self.extensions.pop(_ISOLATION, None)  # not the client's to say
+        self.isolation = isolation.name if isolation else "none"
+        self.extensions[_ISOLATION] = self.isolation  # whatever the client says
         policy = first_policy(request)
         self.has_network = isolation is None or policy is None or not policy.permits_nothing
         transparent = is_transparent(request)
@@ -83,7 +85,6 @@ class Sandbox:
 
     def _make_cell(self, request: Dict[str, Any], isolation: Isolation) -> Cell:
         cell = Cell(isolation, self.directory, request, has_network=self.has_network)
-        self.extensions[_ISOLATION] = isolation.name
         for text in cell.notes:
             logger.info("sandbox %s: %s", self.id, text)
             self.note(text)
@@ -103,10 +104,6 @@ class Sandbox:
     @property
     def port(self) -> int:
         return self._daemon.port
-
-    @property
-    def isolation(self) -> str:
-        return Isolation.name if self._cell else "none"
 
     @property
     def token(self) -> str:
@@ -185,7 +182,7 @@ class Sandbox:
         self._clean_up()
 
     def _clean_up(self) -> None:
-        launch.remove_tree(self.directory)
+        remove_tree(self.directory)
         if self._cell is not None:
             self._cell.remove()
 
@@ -254,6 +251,12 @@ class Registry:
 
     def newest_first(self) -> Sequence[Sandbox]:
         return sorted(self._sandboxes.copy().values(), key=lambda sandbox: sandbox.created, reverse=True)
+
+    def uses_snapshot(self, snapshot_id: str) -> bool:
+        return any(sandbox.snapshot_id == snapshot_id for sandbox in self._sandboxes.copy().values())
+
+    def is_daemon_of_another(self, port: int, sandbox_id: str) -> bool:
+        return any(s.port == port and s.id != sandbox_id for s in self._sandboxes.copy().values())
 
     def kill(self, sandbox_id: str) -> None:
         """Ends a sandbox; a second call finds it gone, as on the real server."""

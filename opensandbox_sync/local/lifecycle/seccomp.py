@@ -1,7 +1,8 @@
-"""A filter of system calls: no user namespaces and no keyrings for what runs in a sandbox.
+"""A filter of system calls: no user namespaces, no keyrings and no descriptors of others for what runs in a sandbox.
 
 In a user namespace of its own a process has every capability, and much of the kernel is within its reach: control
 groups can be mounted there, and where it is root outside, they obey it. Keyrings belong to users, not to sandboxes.
+The daemon's descriptors belong to the machine's network.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ _ALLOW, _FAIL = 0x7FFF0000, 0x00050000
 _CLONE_NEWUSER = 0x10000000
 _X32 = 0x40000000
 _CLONE3 = 435
+_PIDFD_GETFD = 438  # newer calls have one number everywhere
 
 
 class _Machine(NamedTuple):
@@ -47,7 +49,7 @@ def program() -> Optional[bytes]:
         _step(_IF_EQUAL, _CLONE3, otherwise=1),
         _step(_RETURN, _FAIL | errno.ENOSYS),
     ]
-    for number in machine.keys:
+    for number in (*machine.keys, _PIDFD_GETFD):
         code += [_step(_IF_EQUAL, number, otherwise=1), _step(_RETURN, _FAIL | errno.EPERM)]
     for number in machine.namespaces:
         code += [

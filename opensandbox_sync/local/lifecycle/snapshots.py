@@ -6,8 +6,9 @@ import subprocess
 import threading
 import uuid
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional
 
+from ..directories import remove_tree
 from . import launch
 from .errors import ApiError
 from .sandboxes import Sandbox, now, stamp, without_none
@@ -63,7 +64,7 @@ class SnapshotStore:
             with sandbox.held_still():
                 launch.copy_tree(sandbox.directory, snapshot.directory)
         except (OSError, subprocess.CalledProcessError) as error:
-            launch.remove_tree(snapshot.directory)
+            remove_tree(snapshot.directory)
             said = getattr(error, "stderr", None) or b""
             message = said.decode("utf-8", "replace").strip()[:500] or str(error)
             snapshot.become("Failed", "snapshot_runtime_failed", message)
@@ -95,7 +96,8 @@ class SnapshotStore:
         with self._lock:
             self._snapshots[snapshot_id].readers -= 1
 
-    def delete(self, snapshot_id: str) -> None:
+    def delete(self, snapshot_id: str, in_use: Callable[[str], bool]) -> None:
+        """As on the real server, one that a sandbox was made from stays `Deleting` until a later call."""
         with self._lock:
             snapshot = self.get(snapshot_id)
             if snapshot.state == "Creating":
@@ -104,5 +106,9 @@ class SnapshotStore:
             if snapshot.readers:
                 message = f"Snapshot {snapshot_id} is being restored and cannot be deleted"
                 raise ApiError(409, "SNAPSHOT::DELETE_CONFLICT", message)
+            if in_use(snapshot_id):
+                message = f"Snapshot {snapshot_id} is in use by a sandbox and cannot be deleted"
+                snapshot.become("Deleting", "snapshot_in_use", message)
+                raise ApiError(409, "SNAPSHOT::DELETE_CONFLICT", message)
             del self._snapshots[snapshot_id]
-        launch.remove_tree(snapshot.directory)
+        remove_tree(snapshot.directory)

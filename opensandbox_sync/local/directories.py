@@ -1,0 +1,56 @@
+"""The directory of a server: locked while the server lives, so that the next one removes it if it was killed.
+
+Loads nothing that is not in the standard library: the caller's process uses it too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+
+_PREFIX = "opensandbox-"
+_LOCK = "lock"
+
+
+def make() -> Path:
+    """Makes a directory whose lock this process holds until it ends."""
+    directory = Path(tempfile.mkdtemp(prefix=_PREFIX))
+    lock = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o600)  # never closed
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    (directory / ".lock").rename(directory / _LOCK)  # only now: nobody sees a lock that nobody holds
+    return directory
+
+
+def remove_abandoned() -> None:
+    """Removes the directories of this user's servers that were killed."""
+    for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with contextlib.suppress(OSError):
+            found = directory.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                continue
+            lock = os.open(directory / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails while its server lives
+                for path in directory.iterdir():
+                    if path.name != _LOCK:  # it goes last: what has none is never touched again
+                        remove_tree(path)
+                remove_tree(directory)
+            finally:
+                os.close(lock)
+
+
+def remove_tree(directory: Path) -> None:
+    """Removes a directory, also one in which commands took away their own permissions."""
+    shutil.rmtree(directory, ignore_errors=True)
+    if os.path.lexists(directory):
+        for parent, names, _ in os.walk(directory):
+            for path in [Path(parent), *(Path(parent, name) for name in names)]:  # before it looks into them
+                with contextlib.suppress(OSError):
+                    if not path.is_symlink():
+                        path.chmod(0o700)
+        shutil.rmtree(directory, ignore_errors=True)
