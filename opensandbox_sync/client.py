@@ -79,6 +79,7 @@ _UNSET: Any = object()
 #: Seconds for the answer to a create: the server pulls the image inside the call.
 _CREATE_TIMEOUT = 300.0
 _PAGE_SIZE = 200  # the server's most
+_SERVER_OPTIONS = ("port", "api_key", "allow_host_path", "isolation", "root")
 #: A proxy says these; the server behind it may have acted.
 _GATEWAY_ERRORS = (502, 504)
 
@@ -158,19 +159,22 @@ class SandboxClient:
     def local(cls, **options: Any) -> SandboxClient:
         """Start the embedded server (extra ``local``) and return a client of it; ``close()`` stops both.
 
-        ``options`` are ``LocalServer``'s, such as ``isolation="bubblewrap"``: without bubblewrap it runs commands as
-        you, on this machine, and is not isolation.
+        ``options`` are ``LocalServer``'s (``port``, ``api_key``, ``allow_host_path``, ``isolation``, ``root``), such as
+        ``isolation="bubblewrap"``, and the client's: without bubblewrap the server runs commands as you, on this
+        machine, and is not isolation.
         """
         from .local import LocalServer, LocalServerError
 
-        server = LocalServer(**options)
+        for_server = {name: options.pop(name) for name in _SERVER_OPTIONS if name in options}
         try:
+            server = LocalServer(**for_server)
             server.start()
+        except ValueError as cause:
+            raise InvalidArgumentError(str(cause)) from cause
         except LocalServerError as cause:
             raise SandboxError(f"the embedded server did not start: {cause}") from cause
         try:
-            settings: Dict[str, Any] = dict(server.config)
-            client = cls(**settings)
+            client = cls(**server.config, **options)
         except BaseException:
             server.stop()
             raise

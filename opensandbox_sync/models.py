@@ -92,7 +92,8 @@ def check_text_map(name: str, value: Any, *, allow_none: bool = False) -> None:
         raise InvalidArgumentError(f"{name} must be a mapping of text to text, not {type(value).__name__}")
     for key, item in value.items():
         if not is_text(key) or not key:
-            raise InvalidArgumentError(f"{name} must have text keys that are not empty, not {shown(key)}")
+            kind = repr(key) if key == "" else type(key).__name__
+            raise InvalidArgumentError(f"{name} must have text keys that are not empty, not {kind}")
         if isinstance(item, str):
             if not is_text(item):
                 raise InvalidArgumentError(f"{name}[{key!r}] has a NUL or half a surrogate pair, which is no text")
@@ -107,7 +108,10 @@ def check_env(name: str, value: Any, *, allow_none: bool = False) -> None:
     check_text_map(name, value, allow_none=allow_none)
     for key in value:
         if "=" in key:
-            raise InvalidArgumentError(f"{name}: {key!r} has a '=' in its name, which no environment can hold")
+            begin = key.partition("=")[0]  # what follows may be the value
+            raise InvalidArgumentError(
+                f"{name}: a name that begins with {begin!r} has a '=', which no environment holds"
+            )
 
 
 def one_or_more(name: str, value: Optional[Iterable[str]]) -> List[str]:

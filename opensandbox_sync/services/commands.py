@@ -24,7 +24,7 @@ from ..errors import (
     StreamInterruptedError,
 )
 from ..execution import INTERRUPT_SECONDS, Execution, ExecutionResult, ExecutionStream, Fold, Run, open_stream
-from ..models import check_env, check_whole, is_text, require_text
+from ..models import check_env, check_whole, is_text, require_text, shown
 from ..sse import Decoded, OutputRun, ServerEvent, each_event
 
 if TYPE_CHECKING:
@@ -178,7 +178,8 @@ class CommandService:
         file.
         """
         if not isinstance(key, str) or not _NAME.match(key):
-            raise InvalidArgumentError(f"key must be a variable's name (letters, digits, _), not {key!r}")
+            begin = shown(key.partition("=")[0]) if isinstance(key, str) else type(key).__name__
+            raise InvalidArgumentError(f"key must be a variable's name (letters, digits, _), not {begin}")
         if not isinstance(value, str) or any(c in "\0\r\n" for c in value):
             raise InvalidArgumentError(
                 "value must be text without NUL and line breaks: the file has one variable a line"

@@ -99,7 +99,8 @@ def checked_name(name: str, value: Any) -> str:
 
 def checked_text(name: str, value: Any, *, may_be_empty: bool = False) -> str:
     if not isinstance(value, str) or not (value or may_be_empty):
-        raise InvalidArgumentError(f"{name} must be text{'' if may_be_empty else ' that is not empty'}, not {value!r}")
+        kind = repr(value) if value == "" else type(value).__name__  # it may be a file's content
+        raise InvalidArgumentError(f"{name} must be text{'' if may_be_empty else ' that is not empty'}, not {kind}")
     try:
         value.encode("utf-8")
     except UnicodeEncodeError as cause:

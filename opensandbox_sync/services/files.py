@@ -169,7 +169,9 @@ class FileService:
         All arguments are checked before anything is sent. Where it fails, the files before may have been written.
         """
         if isinstance(entries, str) or not isinstance(entries, Iterable):
-            raise InvalidArgumentError(f"entries must be a mapping of paths to data or a list, not {entries!r}")
+            raise InvalidArgumentError(
+                f"entries must be a mapping of paths to data or a list, not {type(entries).__name__}"
+            )
         found = [_entry(entry) for entry in (entries.items() if isinstance(entries, Mapping) else entries)]
         encodings = [checked_encoding(entry.encoding) for entry in found]
         metadata = [_metadata(entry.path, entry.mode, entry.owner, entry.group) for entry in found]
