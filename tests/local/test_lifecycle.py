@@ -203,6 +203,7 @@ def test_endpoints_say_where_each_port_is(api: Api) -> None:
 
         execd = endpoint(44772)
         assert set(execd["headers"]) == {"X-EXECD-ACCESS-TOKEN"}
+        assert execd["endpoint"].endswith("/proxy/44772")
         assert call(execd["endpoint"], "GET", "/ping", headers=execd["headers"]).status == 200
         assert call(execd["endpoint"], "POST", "/command", {"command": "true"}).status == 401
         egress = endpoint(18080)

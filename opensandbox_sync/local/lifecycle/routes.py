@@ -247,8 +247,8 @@ class Routes:
 
     def _address(self, sandbox: Sandbox, port: int) -> Tuple[str, Optional[Dict[str, str]]]:
         """Most sandboxes have this machine's network: what listens there is reached as it is."""
-        if port == EXECD_PORT:
-            return f"127.0.0.1:{sandbox.port}", {TOKEN_HEADER: sandbox.token}
+        if port == EXECD_PORT:  # as with Docker's bridge; the daemon knows its own port and makes no second hop
+            return f"127.0.0.1:{sandbox.port}/proxy/{port}", {TOKEN_HEADER: sandbox.token}
         if port == EGRESS_PORT:
             headers = {AUTH_HEADER: sandbox.sidecar.token} if sandbox.sidecar else None
             return f"127.0.0.1:{self._port}/egress/{sandbox.id}", headers
