@@ -63,6 +63,21 @@ def test_the_proxy_streams_and_says_when_nobody_is_there(execd: Execd) -> None:
     assert call(execd.address, "GET", "/proxy/1/").status == 401
 
 
+@pytest.mark.parametrize(
+    ("path", "status", "body"),
+    [
+        ("/proxy", 404, b"404 page not found"),
+        ("/proxy/", 400, b"port is required\n"),
+        ("/proxy//x", 400, b"port is required\n"),
+        ("/proxy/x/", 502, b"Bad Gateway\n"),
+        ("/proxy/70000/", 502, b"Bad Gateway\n"),
+    ],
+)
+def test_the_proxy_needs_a_port(execd: Execd, path: str, status: int, body: bytes) -> None:
+    reply = execd.call("GET", path)
+    assert (reply.status, reply.body) == (status, body)
+
+
 def test_its_own_routes_are_served_under_the_prefix_of_its_endpoint_too(execd: Execd) -> None:
     own = "/proxy/44772"
     assert execd.call("GET", own + "/ping").status == 200
