@@ -83,6 +83,10 @@ def check_volumes(
             raise refusal("UNSUPPORTED_BACKEND", message)
         if can_mount:
             continue
+        pvc = volume.get("pvc")
+        if pvc and not pvc.get("createIfNotExists", True):
+            message = f"Docker named volume '{pvc['claimName']}' does not exist and createIfNotExists is false."
+            raise refusal("PVC_NOT_FOUND", message)
         raise refusal(
             "UNSUPPORTED_BACKEND",
             f"Volume '{volume['name']}' cannot be mounted at '{volume['mountPath']}': this server runs "
