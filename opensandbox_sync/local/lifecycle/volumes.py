@@ -85,8 +85,11 @@ def check_volumes(
             continue
         pvc = volume.get("pvc")
         if pvc and not pvc.get("createIfNotExists", True):
-            message = f"Docker named volume '{pvc['claimName']}' does not exist and createIfNotExists is false."
-            raise refusal("PVC_NOT_FOUND", message)
+            raise refusal(
+                "PVC_NOT_FOUND",
+                f"Volume '{volume['name']}': Docker named volume '{pvc['claimName']}' does not exist. "
+                "Named volumes must be created before sandbox creation.",
+            )
         raise refusal(
             "UNSUPPORTED_BACKEND",
             f"Volume '{volume['name']}' cannot be mounted at '{volume['mountPath']}': this server runs "
