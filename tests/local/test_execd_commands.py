@@ -145,6 +145,7 @@ def test_argv_is_run_without_a_shell(execd: Execd) -> None:
         {"command": "x", "uid": -1},
         {"command": "x", "timeout": 1.5},
         {"command": "x", "timeout": 2**63},
+        b'{"command": "x", "timeout": ' + b"9" * 5000 + b"}",
         [],
     ],
 )

@@ -156,6 +156,7 @@ def test_a_large_file_goes_in_chunked_and_comes_out_whole(execd: Execd, tmp_path
         ("Bytes=0-1", 416, "bytes */10", b"invalid range: failed to overlap\n"),
         ("lines=0-1", 416, "bytes */10", b"invalid range: failed to overlap\n"),
         ("bytes=1-0", 416, "bytes */10", b"invalid range: failed to overlap\n"),
+        ("bytes=0-" + "9" * 5000, 416, "bytes */10", b"invalid range: failed to overlap\n"),
         ("bytes=0-1,-", 416, "bytes */10", b"invalid range: failed to overlap\n"),
         ("bytes=10-", 416, "bytes */10", b"invalid range: failed to overlap\n"),
         ("bytes=x", 416, "bytes */10", b"invalid range: failed to overlap\n"),
@@ -185,6 +186,7 @@ def test_a_range_of_an_empty_file_is_the_empty_file(execd: Execd, tmp_path: Path
         ([("offset", 0)], 400, None),
         ([("limit", "x")], 400, None),
         ([("limit", 2**63)], 400, None),
+        ([("limit", "9" * 5000)], 400, None),
     ],
 )
 def test_lines(execd: Execd, tmp_path: Path, pairs: List[Tuple[str, Any]], status: int, body: bytes) -> None:

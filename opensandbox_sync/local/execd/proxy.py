@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 from typing import Iterator, Optional, Tuple
 from urllib.parse import quote
 
@@ -32,7 +33,7 @@ def forward(port: str = "", path: str = "") -> Response:
         abort(404)
     if not port:
         return text("port is required\n", 400)
-    if not (port.isascii() and port.isdecimal() and 0 < int(port) < 65536):
+    if not (re.fullmatch(r"\d{1,5}", port, re.ASCII) and 0 < int(port) < 65536):
         return text("Bad Gateway\n", 502)
     target = "/" + quote(path, safe="/:@!$&'()*+,;=~")
     if request.query_string:

@@ -23,7 +23,7 @@ from .web import Failure, Route, broken, chunks, empty, first_value, invalid, qu
 
 PIECE = 128 * 1024
 GO_BUFFER = 2048  # a longer answer is chunked
-_RANGE = re.compile(r"(\d*)\s*-\s*(\d*)", re.ASCII)
+_UNIT, _RANGE = "bytes=", re.compile(r"(\d{0,18})\s*-\s*(\d{0,18})", re.ASCII)
 
 
 def routes() -> List[Route]:
@@ -121,7 +121,7 @@ def _lines_asked() -> Tuple[int, Optional[int]]:
     """Offset (from 1) and limit; at least one of them is given."""
     given = {name: request.args[name] for name in ("offset", "limit") if request.args.get(name)}
     for name, value in given.items():
-        if not (value.isascii() and value.isdecimal() and 1 <= int(value) < 2**63):
+        if not (re.fullmatch(r"\d{1,19}", value, re.ASCII) and 1 <= int(value) < 2**63):
             invalid(f"invalid query parameter '{name}': {value}")
     return int(given.get("offset", "1")), int(given["limit"]) if "limit" in given else None
 
@@ -159,7 +159,7 @@ def _bytes(file: IO[bytes], path: Path) -> Response:
     start, end = max(ranges, key=lambda one: one[0] < one[1], default=(0, size))
     if (not ranges or start == end) and _is_unchanged(headers["Last-Modified"]):
         return Response(b"", 304, headers)
-    if not ranges and size and _ranges_asked().strip(" ,"):
+    if not ranges and size and _ranges_asked().strip(" ,") != _UNIT:
         return _no_range(size, headers)
     if not ranges or start == end:
         headers["Accept-Ranges"] = "bytes"
@@ -196,7 +196,7 @@ def _pieces(file: IO[bytes], size: int) -> Iterator[bytes]:
 
 
 def _ranges_asked() -> str:
-    return request.headers.get("Range", "bytes=")[len("bytes=") :]
+    return request.headers.get("Range") or _UNIT
 
 
 def _ranges(size: int) -> Optional[List[Tuple[int, int]]]:
@@ -204,10 +204,11 @@ def _ranges(size: int) -> Optional[List[Tuple[int, int]]]:
 
     `-0` can be had, and is empty.
     """
-    if not request.headers.get("Range", "bytes=").startswith("bytes=") and request.headers["Range"]:
+    asked = _ranges_asked()
+    if not asked.startswith(_UNIT):
         return None
     ranges = []
-    for one in filter(str.strip, _ranges_asked().split(",")):
+    for one in filter(str.strip, asked[len(_UNIT) :].split(",")):
         found = _RANGE.fullmatch(one.strip())
         first, last = found.groups() if found else ("", "")
         if not (first or last) or (first and last and int(last) < int(first)):

@@ -95,6 +95,8 @@ def first_value(text: str, prefix: str) -> Tuple[Any, str]:
         invalid(prefix + _syntax_error(error, text))
     except RecursionError:
         invalid(prefix + "exceeded max depth")
+    except ValueError:  # Python reads no number of thousands of digits
+        invalid(prefix + "json: cannot unmarshal number")
 
 
 def _well_formed(value: Any) -> Any:
