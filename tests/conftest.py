@@ -15,7 +15,7 @@ from typing import Any, Callable, ContextManager, Dict, Iterator, List
 
 import pytest
 
-from opensandbox_sync import Sandbox, SandboxClient
+from opensandbox_sync import NotSupportedError, Sandbox, SandboxClient
 
 REAL_DOMAIN = os.environ.get("OPEN_SANDBOX_DOMAIN")
 IMAGE = os.environ.get("OPENSANDBOX_TEST_IMAGE", "python:3.12")
@@ -108,6 +108,23 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
     return monkeypatch
+
+
+@contextlib.contextmanager
+def where_supported() -> Iterator[None]:
+    """Skip the test where the daemon is older than what is asked of it here."""
+    try:
+        yield
+    except NotSupportedError as error:
+        pytest.skip(str(error))
+
+
+def is_file_name(text: str) -> bool:
+    """Whether a file of the sandbox can have this name, and be told under it."""
+    if text in (".", "..") or len(text.encode()) > 255 or set("/\0$") & set(text):  # the daemon expands "$"
+        return False
+    # A download's header has the name; a real daemon's proxy answers 502 where that is no header.
+    return not REAL_DOMAIN or not any((char < " " and char not in "\t\r\n") or char == "\x7f" for char in text)
 
 
 def until(condition: Callable[[], Any], what: str, seconds: float = 20.0) -> Any:

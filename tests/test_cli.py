@@ -448,7 +448,7 @@ def test_serve_takes_all_that_the_embedded_server_does_and_tells_no_key_of_the_e
     assert shell.options["env"]["OPEN_SANDBOX_API_KEY"] not in told
     refused = shell("serve", "--port", "0", "--isolation", "none", "--root", "/")
     assert (refused.returncode, refused.stderr.count(b"\n")) == (2, 1)
-    assert refused.stderr.startswith(b"opensandbox-sync: --root must be")
+    assert refused.stderr.startswith(b"opensandbox-sync: --root needs isolation")
 
 
 def test_the_console_script_and_the_module_are_one(shell: Shell) -> None:

@@ -65,7 +65,7 @@ def test_create_sends_what_was_given_and_nothing_else() -> None:
         ({"publish": " "}, "publish must be text"),
         ({"format": "zip"}, "format must be 'native' or 'overlaybd', not 'zip'"),
         ({"env": {"A": 1}}, r"env\['A'\] must be text"),
-        ({"env": {"A=B": "c"}}, "env: 'A=B' has a '='"),
+        ({"env": {"A=B": "c"}}, "env: a name that begins with 'A' has a '='"),
         ({"resource_limits": {"cpu": 1}}, r"resource_limits\['cpu'\]"),
         ({"metadata": ""}, "metadata must be a mapping"),
         ({"entrypoint": "sleep 9"}, "entrypoint must be a list"),

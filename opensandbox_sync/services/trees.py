@@ -226,7 +226,6 @@ def _relative(path: str, top: str, windows: bool = os.name == "nt") -> str:
     """``path`` below ``top``; refused where it would lead anywhere else on this machine."""
     name = path[len(top) :] if path.startswith(top) else ""
     try:
-        path.encode()
         os.fsencode(name)
     except UnicodeEncodeError as cause:
         raise ProtocolError(f"the sandbox lists {path!r}, which is no name here; nothing was written") from cause

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
 from typing import Iterator, Tuple
 
@@ -36,7 +37,7 @@ def serving(make_sandbox: MakeSandbox) -> Iterator[Tuple[Sandbox, int]]:
     """A sandbox in which a web server starts, and its port."""
     with make_sandbox() as sandbox:
         port = free_port()  # now, or the sandbox's own daemon might take it
-        sandbox.commands.start(["python3", "-c", SERVER, str(port)])
+        sandbox.commands.start(f"exec python3 -c {shlex.quote(SERVER)} {port}")
         sandbox.wait_for_port(port)
         yield sandbox, port
 
@@ -70,7 +71,7 @@ def test_the_waits_work_through_the_proxy_too(settings: dict, serving: Tuple[San
 def test_a_port_that_opens_later_is_waited_for(fresh_sandbox: Sandbox) -> None:
     port = free_port()
     listen = f"import socket,time; time.sleep(0.2); s=socket.create_server(('127.0.0.1',{port})); time.sleep(600)"
-    fresh_sandbox.commands.start(["python3", "-c", listen])
+    fresh_sandbox.commands.start(f"exec python3 -c {shlex.quote(listen)}")
     fresh_sandbox.wait_for_port(port)
 
 

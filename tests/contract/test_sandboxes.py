@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import pickle
+import shlex
 import subprocess
 import sys
 import threading
@@ -481,7 +482,7 @@ server.serve_forever()
 
 def serve(sandbox: Sandbox) -> int:
     """Starts a small web server in the sandbox; returns its port."""
-    command = sandbox.commands.start(["python3", "-c", SERVE])
+    command = sandbox.commands.start(f"exec python3 -c {shlex.quote(SERVE)}")
     return int(until(lambda: command.logs().text.strip(), "the web server's port"))
 
 

@@ -37,7 +37,7 @@ def directory(sandbox: Sandbox) -> Iterator[str]:
     """A path under /tmp that does not exist yet."""
     path = f"/tmp/session-{uuid.uuid4().hex}"
     yield path
-    sandbox.commands.run(["rm", "-rf", path])
+    sandbox.commands.run(f"rm -rf {path}")
 
 
 def is_running(sandbox: Sandbox, pid: str) -> bool:

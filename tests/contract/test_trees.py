@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from opensandbox_sync import Sandbox, SandboxClient
 from opensandbox_sync.errors import BadRequestError, InvalidArgumentError, ServerError
 
+from ..conftest import is_file_name, where_supported
+
 Tree = Dict[str, Any]  # name -> bytes of a file, int mode of an empty directory, or text: where a link leads
 
 
@@ -309,6 +311,8 @@ def test_a_tree_of_one_user_goes_up_as_that_user(sandbox: Sandbox, tmp_path: Pat
         (root / "closed" / "inner").chmod(0o500)  # to the user, unlike to root, that says something
         (root / "closed").chmod(0o600)
         somebody = sandbox.files.as_user(12345, 12345)
+        with where_supported():
+            somebody.list(shared)
         somebody.upload_dir(root, f"{shared}/tree")
         found = {info.path[len(shared) + 6 :]: (info.owner, info.mode) for info in sandbox.files.list(shared, depth=9)}
         assert {owner for owner, _ in found.values()} == {"12345"}
@@ -318,13 +322,9 @@ def test_a_tree_of_one_user_goes_up_as_that_user(sandbox: Sandbox, tmp_path: Pat
         sandbox.files.remove_dirs(shared)
 
 
-def _is_name(text: str) -> bool:
-    return text not in (".", "..") and len(text.encode()) <= 255 and not set("/\0$") & set(text)
-
-
 trees = st.dictionaries(
     st.lists(
-        st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(_is_name),
+        st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(is_file_name),
         min_size=1,
         max_size=3,
     ).map("/".join),

@@ -24,8 +24,13 @@ class Reply(NamedTuple):
 
 
 def call(address: str, method: str, path: str, body: Any = None, headers: Optional[Dict[str, str]] = None) -> Reply:
-    """One request on a connection of its own; a body that is not bytes is sent as JSON."""
-    connection = http.client.HTTPConnection(address, timeout=30)
+    """One request on a connection of its own; a body that is not bytes is sent as JSON.
+
+    The address may be an endpoint with a path: `127.0.0.1:4711/proxy/44772`.
+    """
+    host, slash, base = address.partition("/")
+    path = slash + base + path
+    connection = http.client.HTTPConnection(host, timeout=30)
     with contextlib.closing(connection):
         raw = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
         kind = {"Content-Type": "application/json"} if raw is not None else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 from typing import Any, Dict, List
 
@@ -59,6 +60,9 @@ def refused(api: Api, status: int, **fields: Any) -> Any:
         ({"networkPolicy": {"egress": {}}}, "list_type", ["networkPolicy", "egress"], "valid list"),
         ({"credentialProxy": {"enabled": True}}, "value_error", [], "credentialProxy.enabled requires networkPolicy."),
         ({"secureAccess": "maybe"}, "bool_parsing", ["secureAccess"], "unable to interpret input"),
+        ({"secureAccess": 2}, "bool_parsing", ["secureAccess"], "unable to interpret input"),
+        ({"secureAccess": 1.5}, "bool_type", ["secureAccess"], "valid boolean"),
+        ({"secureAccess": 2**63}, "bool_type", ["secureAccess"], "valid boolean"),
         ({"extensions": {"a": None}}, "string_type", ["extensions", "a"], "valid string"),
         (
             {"extensions": {"poolRef": "p"}, "lifecycle": {}},
@@ -138,6 +142,21 @@ def test_a_body_that_is_no_object_is_refused(api: Api, raw: bytes, status: int, 
     assert detail == "There was an error parsing the body" if kind is None else detail[0]["type"] == kind
 
 
+@pytest.mark.parametrize("kind", ["", "text/plain", "text/json"])
+def test_a_body_that_is_not_called_json_is_a_text(api: Api, kind: str) -> None:
+    raw = json.dumps(create_body()).encode()
+    (detail,) = api.call("POST", "/v1/sandboxes", raw, {"Content-Type": kind}).json["detail"]
+    assert (detail["type"], detail["loc"]) == ("model_attributes_type", ["body"])
+    assert detail["input"] == raw.decode()
+
+
+def test_json_may_have_a_kind_and_a_charset(api: Api) -> None:
+    for kind in ("application/merge-patch+json", "APPLICATION/JSON; charset=utf-8"):
+        raw = json.dumps(create_body(timeout=1)).encode()
+        (detail,) = api.call("POST", "/v1/sandboxes", raw, {"Content-Type": kind}).json["detail"]
+        assert detail["type"] == "greater_than_equal"
+
+
 @pytest.mark.parametrize(
     ("fields", "code", "message"),
     [
@@ -170,6 +189,7 @@ def test_a_body_that_is_no_object_is_refused(api: Api, raw: bytes, status: int, 
         (volume(host={"path": "/tmp/hostvol2"}), "VOLUME::HOST_PATH_NOT_ALLOWED", "any allowed prefix"),
         (volume(), "VOLUME::UNSUPPORTED_BACKEND", "without isolation"),
         (volume(host=None, pvc={"claimName": "c"}), "VOLUME::UNSUPPORTED_BACKEND", "without isolation"),
+        (volume(host=None, pvc={"claimName": "c", "createIfNotExists": False}), "VOLUME::PVC_NOT_FOUND", "volume 'c'"),
         (volume(host=None, ossfs=OSSFS), "VOLUME::UNSUPPORTED_BACKEND", "without isolation"),
         (volume(host=None, ossfs={**OSSFS, "options": ["-o"]}), "VOLUME::INVALID_OSSFS_OPTION", "'-' prefix"),
     ],
@@ -233,10 +253,15 @@ def test_a_rule_that_the_sidecar_cannot_take_fails_the_start(api: Api) -> None:
     assert 'unsupported action "maybe"' in answer["message"]
 
 
-@pytest.mark.parametrize("env", [{"A": "x\x00y"}, {"A=B": "x"}, {"A": "\ud800"}])
+@pytest.mark.parametrize("env", [{"A": "x\x00y"}, {"A": "\ud800"}])
 def test_a_variable_that_no_environment_can_hold_fails_the_start(api: Api, env: Dict[str, str]) -> None:
     assert refused(api, 500, env=env, metadata={"env": "bad"})["code"] == "DOCKER::SANDBOX_START_FAILED"
     assert api.call("GET", "/v1/sandboxes?metadata=env%3Dbad").json["items"] == []
+
+
+def test_names_that_no_environment_can_hold_are_dropped(api: Api) -> None:
+    with api.sandbox(env={"A=B": "x", "": "y", "C": "z"}) as sandbox_id:
+        assert api.execd(sandbox_id).run("echo $A$C") == "z\n"
 
 
 def test_an_unknown_snapshot_is_not_found(api: Api) -> None:

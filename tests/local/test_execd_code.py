@@ -97,6 +97,7 @@ def test_languages_have_a_default_context_each(execd: Execd) -> None:
     assert first[0]["text"] == second[0]["text"]
     assert output(second) == "5\n"
     listed = execd.call("GET", "/code/contexts?language=python").json
+    assert execd.call("DELETE", "/code/contexts?language=sql").status == 200  # of which there are none
     assert {"id": first[0]["text"], "language": "python"} in listed
     assert execd.call("GET", "/code/contexts?language=go").json == []
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shutil
 import threading
 import time
 from typing import Dict, List
@@ -143,12 +144,64 @@ def test_argv_is_run_without_a_shell(execd: Execd) -> None:
         {"command": "x", "envs": {"A": 1}},
         {"command": "x", "uid": -1},
         {"command": "x", "timeout": 1.5},
+        {"command": "x", "timeout": 2**63},
+        b'{"command": "x", "timeout": ' + b"9" * 5000 + b"}",
         [],
     ],
 )
 def test_a_body_that_makes_no_sense_is_refused(execd: Execd, body: object) -> None:
     reply = execd.call("POST", "/command", body)
     assert (reply.status, reply.json["code"]) == (400, "INVALID_REQUEST_BODY")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("/command", {"command": 5}, "number into Go struct field RunCommandRequest.command of type string"),
+        ("/command", {"timeout": "5"}, "string into Go struct field RunCommandRequest.timeout of type int64"),
+        ("/command", {"timeout": 1.5}, "number 1.5 into Go struct field RunCommandRequest.timeout of type int64"),
+        ("/command", {"uid": -1}, "number -1 into Go struct field RunCommandRequest.uid of type uint32"),
+        ("/command", {"envs": []}, "array into Go struct field RunCommandRequest.envs of type map[string]string"),
+        ("/command", {"envs": {"A": 1}}, "number into Go struct field RunCommandRequest.envs.A of type string"),
+        ("/command", [], "array into Go value of type model.RunCommandRequest"),
+        ("/code", {"context": 5}, "number into Go struct field RunCodeRequest.context of type model.CodeContext"),
+        ("/files/permissions", [], "array into Go value of type map[string]model.Permission"),
+        ("/files/permissions", {"/a~": 5}, "number into Go struct field .~1a~0 of type model.Permission"),
+        ("/files/permissions", {"/a": {"mode": "6"}}, "string into Go struct field .~1a.mode of type int"),
+        ("/files/mv", {}, "object into Go value of type []model.RenameFileItem"),
+        ("/files/mv", [{"src": 5}], "number into Go struct field .0.src of type string"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_told_in_the_words_of_go(execd: Execd, path: str, body: object, told: str) -> None:
+    words = "error parsing request, MAYBE invalid body format. json: cannot unmarshal "
+    reply = execd.call("POST", path, body)
+    assert (reply.status, reply.json["message"]) == (400, words + told)
+
+
+def test_names_that_no_environment_can_hold_are_dropped(execd: Execd) -> None:
+    assert output(execd.command("echo $A$C", envs={"A=B": "x", "": "y", "C": "z", "D": None})) == "z\n"
+
+
+def test_a_lone_surrogate_becomes_the_replacement_character(execd: Execd) -> None:
+    command = r'{"command": "echo \ud800 $A \ud83d\ude00", "envs": {"A": "\udfff"}}'
+    assert output(read_events(execd.call("POST", "/command", command.encode()).body)) == "\ufffd \ufffd \U0001f600\n"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ({"command": "echo \0"}, "fork/exec {}: invalid argument"),
+        ({"command": "true", "envs": {"A": "\0"}}, "exec: environment variable contains NUL"),
+    ],
+)
+def test_a_nul_is_an_invalid_argument(execd: Execd, body: object, reason: str) -> None:
+    error = execd.events("/command", body)[-1]["error"]
+    assert error["evalue"] == reason.format(shutil.which("bash"))
+
+
+def test_logs_without_an_id_miss_it(execd: Execd) -> None:
+    reply = execd.call("GET", "/command//logs")
+    assert (reply.status, reply.json["code"]) == (400, "MISSING_QUERY")
 
 
 @pytest.mark.parametrize("body", [{"argv": ["no-such-program"]}, {"command": "echo \0"}, {"argv": ["/"]}])

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List
 import psutil
 import pytest
 
-from .execd_daemon import Execd, execd, output, running_execd
+from .execd_daemon import Execd, execd, output, read_events, running_execd
 from .http_api import call, until
 
 __all__ = ["execd"]
@@ -61,6 +61,35 @@ def test_the_proxy_streams_and_says_when_nobody_is_there(execd: Execd) -> None:
     nobody = execd.call("GET", "/proxy/1/")
     assert (nobody.status, nobody.body) == (502, b"Bad Gateway\n")
     assert call(execd.address, "GET", "/proxy/1/").status == 401
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body"),
+    [
+        ("/proxy", 404, b"404 page not found"),
+        ("/proxy/", 400, b"port is required\n"),
+        ("/proxy//x", 400, b"port is required\n"),
+        ("/proxy/x/", 502, b"Bad Gateway\n"),
+        ("/proxy/70000/", 502, b"Bad Gateway\n"),
+    ],
+)
+def test_the_proxy_needs_a_port(execd: Execd, path: str, status: int, body: bytes) -> None:
+    reply = execd.call("GET", path)
+    assert (reply.status, reply.body) == (status, body)
+
+
+def test_its_own_routes_are_served_under_the_prefix_of_its_endpoint_too(execd: Execd) -> None:
+    own = "/proxy/44772"
+    assert execd.call("GET", own + "/ping").status == 200
+    assert output(read_events(execd.call("POST", own + "/command", {"command": "echo own"}).body)) == "own\n"
+    assert execd.call("GET", own + "/files/info?path=/etc/passwd").json["/etc/passwd"]["type"] == "file"
+    for path in ("", "/", "/nope"):
+        assert execd.call("GET", own + path).body == b"404 page not found"
+    assert execd.call("GET", own + "0/").status == 502  # another port, though it begins the same
+    # What a web page may reach are servers in the sandbox, never the daemon.
+    page = {"Origin": "http://a.page"}
+    assert [execd.call("GET", path + "/metrics", headers=page).status for path in ("", own)] == [403, 403]
+    assert call(execd.address, "GET", own + "/metrics").status == 401
 
 
 def test_the_end_of_standard_input_ends_the_daemon_and_all_its_processes() -> None:

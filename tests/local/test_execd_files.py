@@ -91,11 +91,21 @@ def test_a_body_that_is_not_multipart_is_refused(execd: Execd) -> None:
     assert (reply.status, reply.json) == (400, {"code": "INVALID_FILE", "message": "multipart form is empty"})
 
 
-def test_a_bad_mode_is_told_after_the_data_was_written(execd: Execd, tmp_path: Path) -> None:
-    reply = upload(execd, described(tmp_path / "a", mode=493), ("file", b"x"))
-    assert reply.status == 500
-    assert 'strconv.ParseUint: parsing "493": invalid syntax' in reply.json["message"]
-    assert (tmp_path / "a").read_bytes() == b"x"
+@pytest.mark.parametrize(
+    ("mode", "why"), [(493, "invalid syntax"), (-1, "invalid syntax"), (777777777777, "value out of range")]
+)
+def test_a_bad_mode_is_told_after_the_data_was_written_and_changes_nothing(
+    execd: Execd, tmp_path: Path, mode: int, why: str
+) -> None:
+    path = tmp_path / "a"
+    reply = upload(execd, described(path, mode=mode), ("file", b"x"))
+    reason = f'strconv.ParseUint: parsing "{mode}": {why}'
+    assert (reply.status, reply.json["message"]) == (500, f"error chmoding file {path}. {reason}")
+    assert path.read_bytes() == b"x"
+    path.chmod(0o640)
+    reply = execd.call("POST", "/files/permissions", {str(path): {"mode": mode}})
+    assert (reply.status, reply.json["message"]) == (500, f"error changing permissions for {path}. {reason}")
+    assert path.stat().st_mode & 0o777 == 0o640
 
 
 def test_a_thousand_files_in_one_request(execd: Execd, tmp_path: Path) -> None:
@@ -136,14 +146,26 @@ def test_a_large_file_goes_in_chunked_and_comes_out_whole(execd: Execd, tmp_path
         ("bytes=-30", 206, "bytes 0-9/10", b"0123456789"),
         ("bytes=8-100", 206, "bytes 8-9/10", b"89"),
         ("bytes=1-1,3-4", 206, "bytes 1-1/10", b"1"),
+        ("bytes=99-,0-1", 206, "bytes 0-1/10", b"01"),
+        ("bytes=-0,0-1", 206, "bytes 0-1/10", b"01"),
+        ("bytes= 0 - 1", 206, "bytes 0-1/10", b"01"),
+        ("bytes=-0", 206, "bytes 10-9/10", b""),
+        ("bytes=", 200, None, b"0123456789"),
+        ("bytes=,", 200, None, b"0123456789"),
+        ("", 200, None, b"0123456789"),
+        ("Bytes=0-1", 416, "bytes */10", b"invalid range: failed to overlap\n"),
+        ("lines=0-1", 416, "bytes */10", b"invalid range: failed to overlap\n"),
+        ("bytes=1-0", 416, "bytes */10", b"invalid range: failed to overlap\n"),
+        ("bytes=0-" + "9" * 5000, 416, "bytes */10", b"invalid range: failed to overlap\n"),
+        ("bytes=0-1,-", 416, "bytes */10", b"invalid range: failed to overlap\n"),
         ("bytes=10-", 416, "bytes */10", b"invalid range: failed to overlap\n"),
         ("bytes=x", 416, "bytes */10", b"invalid range: failed to overlap\n"),
     ],
 )
-def test_ranges(execd: Execd, tmp_path: Path, asked: str, status: int, content_range: str, body: bytes) -> None:
+def test_ranges(execd: Execd, tmp_path: Path, asked: str, status: int, content_range: Any, body: bytes) -> None:
     (tmp_path / "ten").write_bytes(b"0123456789")
     reply = get(execd, "/files/download", ("path", tmp_path / "ten"), Range=asked)
-    assert (reply.status, reply.headers["content-range"], reply.body) == (status, content_range, body)
+    assert (reply.status, reply.headers.get("content-range"), reply.body) == (status, content_range, body)
 
 
 def test_a_range_of_an_empty_file_is_the_empty_file(execd: Execd, tmp_path: Path) -> None:
@@ -159,8 +181,12 @@ def test_a_range_of_an_empty_file_is_the_empty_file(execd: Execd, tmp_path: Path
         ([("offset", 2), ("limit", 2)], 200, b"\nb"),
         ([("limit", 1)], 200, b"a"),
         ([("offset", 9)], 200, b""),
+        ([("offset", 2**62), ("limit", 2**62)], 200, b""),
+        ([("offset", ""), ("limit", 1)], 200, b"a"),
         ([("offset", 0)], 400, None),
         ([("limit", "x")], 400, None),
+        ([("limit", 2**63)], 400, None),
+        ([("limit", "9" * 5000)], 400, None),
     ],
 )
 def test_lines(execd: Execd, tmp_path: Path, pairs: List[Tuple[str, Any]], status: int, body: bytes) -> None:
@@ -169,9 +195,29 @@ def test_lines(execd: Execd, tmp_path: Path, pairs: List[Tuple[str, Any]], statu
     assert reply.status == status
     if status == 200:
         assert (reply.body, reply.headers["content-type"]) == (body, "text/plain; charset=utf-8")
+        assert reply.headers["content-length"] == str(len(body))
     else:
         (name, value), *_ = pairs
         assert reply.json["message"] == f"invalid query parameter '{name}': {value}"
+
+
+def test_many_lines_are_streamed(execd: Execd, tmp_path: Path) -> None:
+    (tmp_path / "lines").write_bytes(b"line\n" * 100000)
+    reply = get(execd, "/files/download", ("path", tmp_path / "lines"), ("offset", 2))
+    assert (reply.body, reply.headers.get("content-length")) == (b"\n".join([b"line"] * 99999), None)
+
+
+def test_empty_line_numbers_are_as_good_as_none(execd: Execd, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"x\r\n")
+    reply = get(execd, "/files/download", ("path", tmp_path / "a"), ("offset", ""), ("limit", ""))
+    assert (reply.body, reply.headers["content-type"]) == (b"x\r\n", "application/octet-stream")
+
+
+def test_the_lines_of_a_directory_are_none(execd: Execd, tmp_path: Path) -> None:
+    reply = get(execd, "/files/download", ("path", tmp_path), ("offset", 1))
+    assert (reply.status, reply.body) == (200, b"")
+    assert (reply.headers["content-type"], reply.headers["content-length"]) == ("text/plain; charset=utf-8", "0")
+    assert get(execd, "/files/download", ("path", tmp_path), ("offset", 0)).status == 400
 
 
 def test_lines_and_a_range_exclude_each_other(execd: Execd, tmp_path: Path) -> None:
@@ -191,8 +237,16 @@ def test_the_name_in_a_download_is_escaped_only_where_it_is_not_ascii(execd: Exe
 def test_a_download_that_is_not_newer_is_not_sent(execd: Execd, tmp_path: Path) -> None:
     (tmp_path / "a").write_text("x")
     first = get(execd, "/files/download", ("path", tmp_path / "a"))
-    headers = {"If-Modified-Since": first.headers["last-modified"]}
-    assert get(execd, "/files/download", ("path", tmp_path / "a"), **headers).status == 304
+    same = {"If-Modified-Since": first.headers["last-modified"]}
+    for headers, status in [
+        (same, 304),
+        ({"If-None-Match": "*"}, 304),
+        ({"If-None-Match": '"tag"', **same}, 200),
+        ({"Range": "bytes=0-", **same}, 206),  # a range is given whatever the conditions say
+        ({"Range": "bytes=9-", **same}, 304),
+        ({"Range": "bytes=-0", **same}, 304),
+    ]:
+        assert get(execd, "/files/download", ("path", tmp_path / "a"), **headers).status == status, headers
 
 
 def test_a_directory_s_download_is_as_absurd_as_the_real_one(execd: Execd, tmp_path: Path) -> None:
@@ -208,14 +262,14 @@ def test_paths_are_expanded_and_an_unknown_variable_is_an_error(execd: Execd) ->
     for path in ("~/x", "$HOME/x", "${HOME}/x", "../home/x"):
         assert list(get(execd, "/files/info", ("path", path)).json) == [path]
     reply = get(execd, "/files/info", ("path", "$NOPE/x"))
-    message = "error accessing file: path references undefined environment variables: NOPE"
+    message = "error accessing file: invalid path $NOPE/x: path references undefined environment variables: NOPE"
     assert (reply.status, reply.json["message"]) == (500, message)
 
 
 def test_info_of_nothing_is_empty_and_below_a_file_it_is_an_error(execd: Execd) -> None:
     assert get(execd, "/files/info").json == {}
     reply = get(execd, "/files/info", ("path", "/etc/passwd/x"))
-    assert (reply.status, reply.json["message"]) == (500, "error accessing file: lstat /etc/passwd/x: not a directory")
+    assert (reply.status, reply.json["code"]) == (500, "RUNTIME_ERROR")
 
 
 def test_info_tells_a_link_as_a_link_and_modes_as_octal_digits(execd: Execd, tmp_path: Path) -> None:
@@ -256,7 +310,10 @@ def test_owners_are_names(execd: Execd, tmp_path: Path) -> None:
     assert execd.call("POST", "/files/permissions", {path: {"owner": "nobody"}}).status == 200
     assert get(execd, "/files/info", ("path", path)).json[path]["owner"] == "nobody"
     reply = execd.call("POST", "/files/permissions", {path: {"owner": "65534"}})
-    assert (reply.status, "user: unknown user 65534" in reply.json["message"]) == (500, True)
+    words = f"error changing permissions for {path}. failed to lookup user 65534: user: unknown user 65534"
+    assert (reply.status, reply.json["message"]) == (500, words)
+    reply = execd.call("POST", "/files/permissions", {path: {"group": "nosuch"}})
+    assert reply.json["message"].endswith(" failed to lookup group nosuch: group: unknown group nosuch")
 
 
 def test_a_move_makes_parents_and_takes_directories(execd: Execd, tmp_path: Path) -> None:
@@ -267,6 +324,98 @@ def test_a_move_makes_parents_and_takes_directories(execd: Execd, tmp_path: Path
     assert (tmp_path / "new" / "e" / "f").read_text() == "x"
     again = execd.call("POST", "/files/mv", body)
     assert (again.status, again.json["code"]) == (404, "FILE_NOT_FOUND")
+    assert execd.call("POST", "/files/mv", b"null").status == 200
+    (tmp_path / "f").touch()
+    (tmp_path / "dangling").symlink_to("nowhere")
+    body = [{"src": str(tmp_path / "f"), "dest": str(tmp_path / "dangling")}]
+    assert execd.call("POST", "/files/mv", body).status == 200  # where a link leads nowhere there is nothing
+    assert not (tmp_path / "dangling").is_symlink()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "message"),
+    [
+        (
+            "POST",
+            "/files/mv",
+            [{"src": "{}/nope", "dest": "{}/x"}],
+            404,
+            "file not found. source path not found: {}/nope: stat {}/nope: no such file or directory",
+        ),
+        (
+            "POST",
+            "/files/mv",
+            [{"src": "{}/d", "dest": "{}/d/in"}],
+            500,
+            "error accessing file: failed to rename file: rename {}/d {}/d/in: invalid argument",
+        ),
+        (
+            "POST",
+            "/files/mv",
+            [{"src": "{}/f", "dest": "{}/f/x"}],
+            500,
+            "error accessing file: failed to create destination directory: mkdir {}/f: not a directory",
+        ),
+        (
+            "POST",
+            "/files/mv",
+            [{"src": "{}/f", "dest": "{}/d"}],
+            500,
+            "error accessing file: destination path already exists: {}/d",
+        ),
+        (
+            "POST",
+            "/files/mv",
+            [{"src": "{}/f", "dest": "$NOPE"}],
+            500,
+            "error accessing file: invalid destination path: path references undefined environment variables: NOPE",
+        ),
+        (
+            "POST",
+            "/files/replace",
+            {"{}/nope": {"old": "a"}},
+            404,
+            "file not found. stat {}/nope: no such file or directory",
+        ),
+        ("POST", "/files/replace", {"{}/d": {"old": "a"}}, 500, "error accessing file: read {}/d: is a directory"),
+        ("POST", "/directories", {"{}/f": {}}, 500, "error accessing file: mkdir {}/f: not a directory"),
+        ("POST", "/directories", {"{}/f/x/y": {}}, 500, "error accessing file: mkdir {}/f: not a directory"),
+        ("POST", "/session", {"cwd": "{}/f"}, 500, "error creating session. mkdir {}/f: not a directory"),
+        (
+            "GET",
+            "/files/info?path={}/f/x",
+            None,
+            500,
+            "error accessing file: error accessing file {}/f/x: lstat {}/f/x: not a directory",
+        ),
+        ("GET", "/files/search?path={}/nope", None, 404, "file not found. stat {}/nope: no such file or directory"),
+        (
+            "GET",
+            "/files/search?path={}&pattern=%5B",
+            None,
+            500,
+            "error searching files. invalid pattern [: syntax error in pattern",
+        ),
+        (
+            "GET",
+            "/files/download?path=$NOPE",
+            None,
+            500,
+            "error resolving file path: $NOPE. path references undefined environment variables: NOPE",
+        ),
+        ("DELETE", "/files?path={}/f/x", None, 500, "error removing file {}/f/x. stat {}/f/x: not a directory"),
+        ("DELETE", "/files?path={}/d", None, 500, "error removing file {}/d. path is a directory: {}/d"),
+    ],
+)
+def test_what_failed_is_told_in_the_daemon_s_words(
+    execd: Execd, tmp_path: Path, method: str, path: str, body: Any, status: int, message: str
+) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "f").touch()
+    here = str(tmp_path)
+    raw = None if body is None else json.dumps(body).replace("{}/", here + "/").encode()
+    reply = execd.call(method, path.replace("{}", here), raw)
+    assert (reply.status, reply.json["message"]) == (status, message.replace("{}", here))
 
 
 @pytest.mark.parametrize(
@@ -298,7 +447,7 @@ def test_search_of_a_file_of_nothing_and_with_a_bad_pattern(execd: Execd, tmp_pa
     found = get(execd, "/files/search", ("path", tmp_path / "a.py"), ("pattern", "*.py")).json
     assert [entry["path"] for entry in found] == [str(tmp_path / "a.py")]
     assert get(execd, "/files/search", ("path", tmp_path / "nope"), ("pattern", "*")).status == 404
-    for pattern in ("[", "{a", "!(a", "[z-a]"):
+    for pattern in ("[", "{a", "!(a", "[z-a]", "a}", "a\\", "!(a})"):
         assert get(execd, "/files/search", ("path", tmp_path), ("pattern", pattern)).status == 500
 
 

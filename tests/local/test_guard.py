@@ -71,6 +71,28 @@ def test_a_wrong_verb_is_told_which_are_right(api: Api, method: str, path: str) 
     assert answer.headers["allow"] == ("GET" if path == "/health" else "GET, POST")
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "where"),
+    [
+        ("GET", "/v1/sandboxes/", "/v1/sandboxes"),
+        ("POST", "/sandboxes/?a=%20b", "/sandboxes?a=%20b"),
+        ("PUT", "/v1/sandboxes/x%20y//", "/v1/sandboxes/x%20y"),
+        ("GET", "/health/", "/health"),
+    ],
+)
+def test_a_slash_too_many_leads_back_to_the_path(api: Api, method: str, path: str, where: str) -> None:
+    answer = api.call(method, path)
+    assert (answer.status, answer.body, "content-type" in answer.headers) == (307, b"", False)
+    assert answer.headers["location"] == f"http://{api.address}{where}"
+
+
+@pytest.mark.parametrize("path", ["/v1//sandboxes", "/v1/nope/", "/v1/sandboxes/x//pause", "/v1/sandboxes/x/proxy/"])
+def test_two_slashes_are_not_one(api: Api, path: str) -> None:
+    answer = api.call("GET", path)
+    assert (answer.status, answer.json) == (404, {"detail": "Not Found"})
+
+
 def test_there_is_no_head(api: Api) -> None:
-    assert api.call("HEAD", "/v1/sandboxes").status == 405
+    answer = api.call("HEAD", "/v1/sandboxes")
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, POST")
     assert api.call("HEAD", "/v1/nope").status == 404

@@ -10,7 +10,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Tuple
 
 import psutil
 import pytest
@@ -228,9 +228,31 @@ def test_renew_speaks_as_the_real_server(api: Api) -> None:
         assert renew(timed, {"expiresAt": 4954435200}).json == {"expiresAt": "2127-01-01T00:00:00Z"}
         assert renew(timed, {"expiresAt": "2127-01-01T02:00:00+02:00"}).json["expiresAt"] == "2127-01-01T00:00:00Z"
         assert renew(timed, {"expiresAt": "2127-01-01T00:00:00"}).json["expiresAt"] == "2127-01-01T00:00:00Z"
-        wrong = renew(timed, {"expiresAt": "x"}).json["detail"][0]
-        assert wrong["type"] == "datetime_from_date_parsing"
-        assert wrong["loc"] == ["body", "expiresAt"]
+        assert renew(timed, {"expiresAt": "2127-01-01T00:00:00.1234567891Z"}).json["expiresAt"].endswith(".123456Z")
+        assert renew(timed, {"expiresAt": "0001-01-01T00:00:00+10:00"}).json["code"] == "DOCKER::INVALID_EXPIRATION"
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "why"),
+    [
+        ("x", "datetime_from_date_parsing", "input is too short"),
+        ("2035-13-01", "datetime_from_date_parsing", "month value is outside expected range of 1-12"),
+        ("2035-02-30T00:00:00Z", "datetime_from_date_parsing", "day value is outside expected range"),
+        ("2035/02/03", "datetime_from_date_parsing", "invalid date separator, expected `-`"),
+        ("9" * 30, "datetime_from_date_parsing", "invalid date separator, expected `-`"),
+        ("2035-01-01T24:00:00Z", "datetime_from_date_parsing", "unexpected extra characters at the end of the input"),
+        ("2035-01-01T20:61:00Z", "datetime_from_date_parsing", "unexpected extra characters at the end of the input"),
+        ("2035-01-01T20:01:01+99:00", "datetime_from_date_parsing", "unexpected extra characters at the end"),
+        (1e30, "datetime_parsing", "dates after 9999 are not supported as unix timestamps"),
+        (-(10**400), "datetime_parsing", "dates before 0000 are not supported as unix timestamps"),
+    ],
+)
+def test_a_time_that_is_none_is_told_as_pydantic_tells_it(api: Api, value: Any, kind: str, why: str) -> None:
+    answer = api.call("POST", "/v1/sandboxes/x/renew-expiration", {"expiresAt": value})
+    (detail,) = answer.json["detail"]
+    assert (answer.status, detail["type"], detail["loc"]) == (422, kind, ["body", "expiresAt"])
+    assert why in detail["msg"]
+    assert detail["ctx"]["error"] in detail["msg"]
 
 
 # pause and resume
@@ -264,6 +286,8 @@ def test_unknown_sandboxes_are_not_found_by_any_route(api: Api) -> None:
         ("GET", "/networkpolicy"),
         ("POST", "/snapshots"),
         ("GET", "/diagnostics/logs?scope=all"),
+        ("GET", "/diagnostics/inspect"),
+        ("GET", "/diagnostics/summary"),
         ("GET", "/proxy/80/x"),
     ):
         for prefix in ("", "/v1"):
@@ -282,6 +306,7 @@ def test_endpoints_say_where_each_port_is(api: Api) -> None:
 
         execd = endpoint(44772)
         assert set(execd["headers"]) == {"X-EXECD-ACCESS-TOKEN"}
+        assert execd["endpoint"].endswith("/proxy/44772")
         assert call(execd["endpoint"], "GET", "/ping", headers=execd["headers"]).status == 200
         assert call(execd["endpoint"], "POST", "/command", {"command": "true"}).status == 401
         egress = endpoint(18080)
@@ -342,6 +367,8 @@ def test_a_list_is_filtered_by_state_whatever_its_case_and_by_metadata(api: Api)
 def test_a_list_refuses_bad_pages_and_bad_filters(api: Api) -> None:
     answer = api.call("GET", "/v1/sandboxes?page=x&pageSize=201")
     assert [entry["type"] for entry in answer.json["detail"]] == ["int_parsing", "less_than_equal"]
+    assert api.call("GET", "/v1/sandboxes?page=x&page=3").json["pagination"]["page"] == 3  # the last one counts
+    assert api.call("GET", "/v1/sandboxes?metadata=a%3D1&metadata=broken").status == 400
     answer = api.call("GET", "/v1/sandboxes?metadata=a%3D1%26broken")
     assert (answer.status, answer.json["code"]) == (400, "INVALID_METADATA_FORMAT")
 
@@ -418,18 +445,127 @@ def test_events_tell_what_has_happened(api: Api, sandbox_id: str) -> None:
     assert old.headers["content-type"] == "text/plain; charset=utf-8"
 
 
+def test_an_inspection_and_a_summary_tell_what_is_known(api: Api) -> None:
+    with api.sandbox(metadata={"job": "j1"}, entrypoint=["sh", "-c", "seq 9; sleep 60"], env={"TOKEN": "hush"}) as made:
+        path = f"/v1/sandboxes/{made}/diagnostics"
+        until(lambda: "9\n" in api.call("GET", path + "/logs").body.decode(), "the log")
+        inspected, summary = api.call("GET", path + "/inspect"), api.call("GET", path + "/summary?tail=3&event_limit=1")
+        for answer in (inspected, summary):
+            assert (answer.status, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+            for fact in (made, "python:3.12", "running", "job=j1"):
+                assert fact in answer.body.decode()
+            assert b"hush" not in answer.body
+        assert summary.body.decode().endswith("\nLOGS (last 3 lines)\n" + "-" * 40 + "\n7\n8\n9\n\n")
+        assert [api.call("GET", f"{path}/summary?{q}=0").status for q in ("tail", "event_limit")] == [422, 422]
+
+
+def test_the_older_logs_and_events_are_as_long_as_asked(api: Api) -> None:
+    with api.sandbox(entrypoint=["sh", "-c", "seq 200; sleep 60"]) as made:
+        path = f"/v1/sandboxes/{made}/diagnostics"
+        until(lambda: "200\n" in api.call("GET", path + "/logs").body.decode(), "the log")
+        assert api.call("GET", path + "/logs?tail=5&tail=2&since=1h").body == b"199\n200\n"
+        assert api.call("GET", path + "/logs").body.startswith(b"101\n")
+        stable = api.call("GET", path + "/logs?scope=all").json
+        assert (stable["truncated"], stable["content"][:4]) == (True, "101\n")
+        for verb in ("pause", "resume"):
+            api.call("POST", f"/v1/sandboxes/{made}/{verb}")
+        assert api.call("GET", path + "/events?limit=1").body.decode().split()[-1] == "resumed"
+        assert b"paused" not in api.call("GET", path + "/events?limit=1").body
+
+
+def test_a_log_that_is_older_than_asked_for_is_none(api: Api, sandbox_id: str, execd: Execd) -> None:
+    path = f"/v1/sandboxes/{sandbox_id}/diagnostics/logs"
+    log = directory_of(execd) / "entrypoint.log"
+    log.write_text("old\n")
+    os.utime(log, (0, 0))
+    for since in ("90s", "nonsense"):
+        assert api.call("GET", f"{path}?since={since}").body == b"(no logs)"
+    assert api.call("GET", path).body == b"old\n"
+
+
+@pytest.mark.parametrize(
+    ("route", "kind"),
+    [
+        ("logs?tail=0", "greater_than_equal"),
+        ("logs?tail=10001", "less_than_equal"),
+        ("logs?tail=x&scope=moon", "int_parsing"),
+        ("events?limit=0", "greater_than_equal"),
+        ("events?limit=501", "less_than_equal"),
+    ],
+)
+def test_the_older_parameters_are_checked_first(api: Api, route: str, kind: str) -> None:
+    answer = api.call("GET", f"/v1/sandboxes/nope/diagnostics/{route}")
+    assert (answer.status, answer.json["detail"][0]["type"]) == (422, kind)
+
+
+def test_of_several_scopes_the_last_counts(api: Api) -> None:
+    answer = api.call("GET", "/v1/sandboxes/nope/diagnostics/logs?scope=all&scope=moon")
+    assert answer.json["code"] == "DIAGNOSTICS_SCOPE_UNSUPPORTED"
+
+
 def test_telemetry_is_taken_and_forgotten(api: Api) -> None:
-    answer = api.call("POST", "/v1/metrics/events", {"eventType": "sandbox.create"})
+    event = {"eventType": "sandbox.create", "createDurationMs": 5, "success": True}
+    answer = api.call("POST", "/v1/metrics/events", event)
     assert (answer.status, answer.body) == (204, b"")
+    for wrong, kind in (({"eventType": "x"}, "literal_error"), ({"createDurationMs": -1}, "greater_than_equal")):
+        answer = api.call("POST", "/v1/metrics/events", {**event, **wrong})
+        assert (answer.status, answer.json["detail"][0]["type"]) == (422, kind)
     assert api.call("POST", "/metrics/events", {}).status == 404
 
 
+CAPACITY = {"capacitySpec": {"bufferMax": 1, "bufferMin": 0, "poolMax": 1, "poolMin": 0}}
+TEMPLATE = {"image": "i", "publish": "s3://b"}
+
+
 def test_what_needs_kubernetes_says_so(api: Api) -> None:
-    for method, path in (("POST", "/pools"), ("PUT", "/pools/a"), ("DELETE", "/pools/a")):
-        assert api.call(method, f"/v1{path}", {}).json["code"] == "KUBERNETES::POOL_NOT_SUPPORTED"
-    for method, path in (("POST", "/templates"), ("DELETE", "/templates/a")):
-        answer = api.call(method, path, {})
+    pool = {"name": "a", "template": {"spec": {}}, **CAPACITY}
+    for method, path, body in (
+        ("POST", "", pool),
+        ("PUT", "/a", CAPACITY),
+        ("GET", "/a", None),
+        ("DELETE", "/a", None),
+    ):
+        answer = api.call(method, "/v1/pools" + path, body)
+        assert (answer.status, answer.json["code"]) == (501, "KUBERNETES::POOL_NOT_SUPPORTED")
+    for method, path, body in (("POST", "", TEMPLATE), ("GET", "?page=2", None), ("DELETE", "/a", None)):
+        answer = api.call(method, "/templates" + path, body)
         assert (answer.status, answer.json["code"]) == (501, "FSB::API_NOT_SUPPORTED")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "problems"),
+    [
+        ("POST", "/pools", {}, [("missing", "name"), ("missing", "template"), ("missing", "capacitySpec")]),
+        (
+            "POST",
+            "/pools",
+            {"name": "A", "template": 3, **CAPACITY},
+            [("string_pattern_mismatch", "name"), ("dict_type", "template")],
+        ),
+        ("PUT", "/pools/x", {}, [("missing", "capacitySpec")]),
+        (
+            "PUT",
+            "/pools/x",
+            {"capacitySpec": {**CAPACITY["capacitySpec"], "poolMax": -1}},
+            [("greater_than_equal", "poolMax")],
+        ),
+        ("POST", "/templates", {}, [("missing", "image"), ("missing", "publish")]),
+        ("POST", "/templates", {**TEMPLATE, "nope": 1}, [("extra_forbidden", "nope")]),
+        (
+            "POST",
+            "/templates",
+            {**TEMPLATE, "readiness": {"warmupSeconds": -1}, "format": "z"},
+            [("greater_than_equal", "warmupSeconds"), ("literal_error", "format")],
+        ),
+        ("GET", "/templates?page=0", None, [("greater_than_equal", "page")]),
+    ],
+)
+def test_what_needs_kubernetes_is_checked_first(
+    api: Api, method: str, path: str, body: Any, problems: List[Tuple[str, str]]
+) -> None:
+    answer = api.call(method, "/v1" + path, body)
+    assert answer.status == 422
+    assert [(entry["type"], entry["loc"][-1]) for entry in answer.json["detail"]] == problems
 
 
 def test_many_sandboxes_are_made_at_once(api: Api) -> None:

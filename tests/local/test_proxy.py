@@ -364,7 +364,21 @@ def _control_plane(base: Path) -> Iterator[Tuple[str, str]]:
 
 @pytest.mark.parametrize("method", ["HEAD", "OPTIONS", "TRACE"])
 def test_other_verbs_are_not_proxied(api: Api, sandbox_id: str, backend: Any, method: str) -> None:
-    assert api.call(method, through(api, sandbox_id, backend().port)).status == 405
+    answer = api.call(method, through(api, sandbox_id, backend().port))
+    assert (answer.status, answer.headers["allow"]) == (405, "DELETE, GET, PATCH, POST, PUT")
+
+
+@pytest.mark.parametrize("tail", ["x", "x/", "1.5/a", "x/a/b?c"])
+def test_a_port_is_a_number(api: Api, tail: str) -> None:
+    answer = api.call("GET", f"/v1/sandboxes/x/proxy/{tail}")
+    (detail,) = answer.json["detail"]
+    assert (answer.status, detail["type"], detail["loc"]) == (422, "int_parsing", ["path", "port"])
+    assert api.call("GET", "/v1/sandboxes/x/proxy/-1/").json["code"] == "DOCKER::INVALID_PORT"
+
+
+def test_an_unknown_sandbox_is_named_as_it_was_meant(api: Api) -> None:
+    answer = api.call("GET", "/v1/sandboxes/a%20%C3%A9/proxy/80/")
+    assert answer.json == {"code": "DOCKER::SANDBOX_NOT_FOUND", "message": "Sandbox a é not found."}
 
 
 def test_websockets_are_not_proxied(api: Api, sandbox_id: str, backend: Any) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hmac
 import re
-from typing import List, Optional
+from typing import Any, Dict, Iterable, List, Optional
 
 from flask import Flask, Request, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 
+from ..serving import WsgiApp
 from . import directories, files, isolation, metrics, proxy, transfers
 from .code import Code
 from .commands import Commands
@@ -18,6 +19,7 @@ from .sessions import Sessions
 from .web import Failure, Route, answer, broken, chunks, empty, query, text
 
 TOKEN_HEADER = "X-EXECD-ACCESS-TOKEN"
+OWN_PREFIX = "/proxy/44772"  # what a daemon in a container would reach on its own port
 _OWN_HOST = re.compile(r"^(localhost|127(\.\d+){3}|\[::1\])(:\d+)?$", re.I)
 
 
@@ -28,7 +30,7 @@ class _Request(Request):
     max_form_memory_size = None
 
 
-def create_app(token: Optional[str], processes: Processes) -> Flask:
+def create_app(token: Optional[str], processes: Processes) -> WsgiApp:
     app = Flask("execd", static_folder=None)
     app.request_class = _Request
     app.url_map.redirect_defaults = False
@@ -61,7 +63,19 @@ def create_app(token: Optional[str], processes: Processes) -> Flask:
 
     app.register_error_handler(Failure, lambda failure: answer(failure.body(), failure.status))
     app.register_error_handler(HTTPException, _http_error)
-    return app
+    return _without_prefix(app)
+
+
+def _without_prefix(app: WsgiApp) -> WsgiApp:
+    """Serve `/proxy/44772/...` as `/...`: endpoints are told in that form, as Docker's are."""
+
+    def stripped(environ: Dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path.startswith(OWN_PREFIX) and path[len(OWN_PREFIX) :][:1] in ("", "/"):
+            environ["PATH_INFO"] = path[len(OWN_PREFIX) :] or "/"
+        return app(environ, start_response)
+
+    return stripped
 
 
 def _interrupt(commands: Commands, sessions: Sessions, code: Code) -> Response:

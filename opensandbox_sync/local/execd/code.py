@@ -22,7 +22,7 @@ LANGUAGES = ("bash", "python", "java", "javascript", "typescript", "go")
 _SHELL = ("", "command", "background-command")
 
 _KIND, _CONTEXT_KIND = "RunCodeRequest", "CodeContextRequest"
-_CONTEXT_FIELDS: Dict[str, type] = {"id": str, "language": str, "cwd": str}
+_CONTEXT_FIELDS = {"id": "string", "language": "string", "cwd": "string"}
 _PARSING = "error parsing request, MAYBE invalid body format. "
 _INVALID = "invalid request, validation error "
 
@@ -47,8 +47,8 @@ class Code:
         ]
 
     def run(self) -> Response:
-        body = read_object(_KIND, {"context": dict, "code": str}, _PARSING)
-        asked = struct(body.get("context", {}), "CodeContext", _CONTEXT_FIELDS, _PARSING)
+        body = read_object(_KIND, {"context": "model.CodeContext", "code": "string"}, _PARSING)
+        asked = struct(body.get("context"), "CodeContext", _CONTEXT_FIELDS, _PARSING, f"{_KIND}.context")
         require(body, _KIND, "code", _INVALID)
         language = asked.get("language", "")
         if language in _SHELL:  # also where an id names a context: only the language is looked at
@@ -79,7 +79,7 @@ class Code:
         return context
 
     def create(self) -> Response:
-        body = read_object(_CONTEXT_KIND, {"language": str, "cwd": str}, _PARSING)
+        body = read_object(_CONTEXT_KIND, {"language": "string", "cwd": "string"}, _PARSING)
         try:
             cwd = working_directory(body["cwd"], os.environ) if body.get("cwd") else None
             context = self._make(body.get("language", ""), cwd)
@@ -97,8 +97,10 @@ class Code:
         return [context for context in self._contexts.values() if language in ("", context.language)]
 
     def delete_all(self) -> Response:
-        for context in self._of_language(query("language")):
-            self._close(context)
+        language = query("language")
+        for context in list(self._contexts.values()):
+            if context.language == language:
+                self._close(context)
         return empty()
 
     def get(self, context_id: str) -> Response:

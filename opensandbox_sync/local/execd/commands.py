@@ -42,15 +42,15 @@ KEEP_SECONDS = 24 * 3600.0
 TERM_SECONDS = 3.0
 
 _KIND = "RunCommandRequest"
-_FIELDS: Dict[str, type] = {
-    "command": str,
-    "argv": list,
-    "cwd": str,
-    "background": bool,
-    "timeout": int,
-    "uid": int,
-    "gid": int,
-    "envs": dict,
+_FIELDS = {
+    "command": "string",
+    "argv": "[]string",
+    "cwd": "string",
+    "background": "bool",
+    "timeout": "int64",
+    "uid": "uint32",
+    "gid": "uint32",
+    "envs": "map[string]string",
 }
 _INVALID = "invalid request, validation error "
 
@@ -126,6 +126,7 @@ class Commands:
             ("POST", "/command", self.run),
             ("GET", "/command/status/<command_id>", self.status),
             ("GET", "/command/<command_id>/logs", self.logs),
+            ("GET", "/command//logs", self.logs),
         ]
 
     def run(self) -> Response:
@@ -211,7 +212,9 @@ class Commands:
             raise Failure(404, "INVALID_REQUEST_BODY", f"command not found: {command_id}")
         return answer(command.status())
 
-    def logs(self, command_id: str) -> Response:
+    def logs(self, command_id: str = "") -> Response:
+        if not command_id:
+            raise Failure(400, "MISSING_QUERY", "missing command execution id")
         command = self.find(command_id)
         if not command:
             invalid(f"command not found: {command_id}")
@@ -247,13 +250,8 @@ def _validate(body: Dict[str, Any]) -> None:
         invalid(_INVALID + "argv must be strings, and the first must not be empty")
     if argv is not None and any("\0" in item for item in argv):
         invalid(_INVALID + "argv must not contain NUL bytes")
-    if not strings(list(body.get("envs", {}).values())):
-        invalid("error parsing request, MAYBE invalid body format. envs must be strings")
     if body.get("timeout", 0) < 0:
         field_error(_KIND, "TimeoutMs", "gte", _INVALID)
-    for name in ("uid", "gid"):
-        if not 0 <= body.get(name, 0) < 2**32:
-            invalid(f"error parsing request, MAYBE invalid body format. {name} is not a uint32: {body[name]}")
     if "gid" in body and "uid" not in body:
         invalid(_INVALID + "uid is required when gid is provided")
 

@@ -11,7 +11,7 @@ from flask import Response, request
 
 from .files import entries
 from .filesystem import PERMISSION_FIELDS, Permissions, file_errors, file_info, paths_asked, resolve
-from .paths import describe
+from .paths import describe, make_directories
 from .web import Route, answer, broken, empty, invalid, query
 
 
@@ -24,7 +24,7 @@ def routes() -> List[Route]:
 
 
 def listing() -> Response:
-    root = resolve(query("path"))
+    root = resolve(query("path"), "error converting path  to absolute. ")
     asked = request.args.get("depth") or "1"
     if not asked.isdecimal():
         invalid(f"invalid query parameter 'depth': {asked}")
@@ -56,19 +56,17 @@ def make() -> Response:
         if path.is_dir():
             continue
         try:
-            path.mkdir(parents=True, exist_ok=True)
+            make_directories(path)
             Permissions(fields).apply(path)
-        except OSError as error:
-            broken(f"error creating directory {asked}. {describe('mkdir', error, str(path))}")
         except ValueError as error:
-            broken(f"error creating directory {asked}. {error}")
+            broken(f"error accessing file: {error}")
     return empty()
 
 
 def remove() -> Response:
     """Everything below too; a plain file or a link is removed as well, and what is missing is fine."""
     for asked in filter(None, paths_asked()):
-        path = resolve(asked)
+        path = resolve(asked, f"error resolving directory {asked}. ")
         try:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

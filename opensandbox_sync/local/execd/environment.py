@@ -15,8 +15,12 @@ _ESCAPES = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def for_commands(extra: Optional[Mapping[str, str]] = None) -> Dict[str, str]:
-    """A fresh environment; the file is read each time, so what one command sets is there for the next."""
-    return {**os.environ, **_from_file(os.environ.get("EXECD_ENVS", "")), **(extra or {})}
+    """A fresh environment; the file is read each time, so what one command sets is there for the next.
+
+    A name that no environment can hold is dropped: it is no reason not to run the command.
+    """
+    asked = {name: value for name, value in (extra or {}).items() if name and "=" not in name}
+    return {**os.environ, **_from_file(os.environ.get("EXECD_ENVS", "")), **asked}
 
 
 def _from_file(name: str) -> Dict[str, str]:

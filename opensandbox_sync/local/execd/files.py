@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 from flask import Response, request
 
 from .filesystem import PERMISSION_FIELDS, Permissions, file_errors, file_info, paths_asked, refuse, resolve
-from .paths import describe
+from .paths import describe, make_directories
 from .patterns import BadPattern, name_matcher
-from .web import Route, answer, broken, empty, invalid, query, read_json, struct
+from .web import Route, answer, broken, empty, invalid, json_kind, query, read_json, struct
 
 PARSING = "error parsing request, MAYBE invalid body format. "
 
@@ -27,90 +28,113 @@ def routes() -> List[Route]:
     ]
 
 
-def entries(kind: str, fields: Dict[str, type]) -> Dict[str, Dict[str, Any]]:
+def entries(kind: str, fields: Dict[str, str]) -> Dict[str, Dict[str, Any]]:
     """A body that is a map of paths, each with an object."""
     body = read_json(PARSING)
     if body is None:
         return {}
     if not isinstance(body, dict):
-        invalid(f"{PARSING}json: cannot unmarshal into Go value of type map[string]model.{kind}")
-    return {path: struct(value or {}, kind, fields, PARSING) for path, value in body.items()}
+        invalid(f"{PARSING}json: cannot unmarshal {json_kind(body)} into Go value of type map[string]model.{kind}")
+    return {
+        path: struct(value, kind, fields, PARSING, "." + path.replace("~", "~0").replace("/", "~1"))
+        for path, value in body.items()
+    }
 
 
 def info() -> Response:
     found = {}
     for asked in sorted(paths_asked()):
-        path = resolve(asked)
+        path = resolve(asked, f"error accessing file: invalid path {asked}: ")
         try:
             found[asked] = file_info(path)
         except (OSError, ValueError) as error:
-            reason = describe("lstat", error, str(path))
-            refuse(error, f"file not found: {path}: {reason}" if isinstance(error, FileNotFoundError) else reason)
+            what = "file not found:" if isinstance(error, FileNotFoundError) else "error accessing file"
+            refuse(error, f"{what} {asked}: {describe('lstat', error, str(path))}")
     return answer(found)
 
 
 def remove() -> Response:
     """What is missing is as good as removed; a directory is refused."""
     for asked in paths_asked():
-        path = resolve(asked)
+        words = f"error removing file {asked}. "
+        path = resolve(asked, words + "invalid path: ")
         try:
             path.stat()  # as the daemon does: a dangling link is taken for missing
-            if path.is_dir():
-                broken(f"error removing file {asked}. path is a directory: {path}")
-            path.unlink()
         except FileNotFoundError:
             continue
         except (OSError, ValueError) as error:
-            broken(f"error removing file {asked}. {describe('remove', error, str(path))}")
+            broken(words + describe("stat", error, str(path)))
+        if path.is_dir():
+            broken(f"{words}path is a directory: {asked}")
+        try:
+            path.unlink()
+        except OSError as error:
+            broken(f"{words}failed to remove file: {describe('remove', error, str(path))}")
     return empty()
 
 
 def permissions() -> Response:
     """Missing is a 500 here."""
     for asked, fields in entries("Permission", PERMISSION_FIELDS).items():
-        path = resolve(asked)
+        words = f"error changing permissions for {asked}. "
         try:
-            path.stat()
-            Permissions(fields).apply(path)
-        except OSError as error:
-            broken(f"error changing permissions for {asked}. {describe('chmod', error, str(path))}")
+            Permissions(fields).apply(resolve(asked, words))
         except ValueError as error:
-            broken(f"error changing permissions for {asked}. {error}")
+            broken(f"{words}{error}")
     return empty()
 
 
 def move() -> Response:
     body = read_json(PARSING)
-    if not isinstance(body, list):
-        invalid(PARSING + "json: cannot unmarshal into Go value of type []model.RenameFileItem")
-    for item in body:
-        pair = struct(item, "RenameFileItem", {"src": str, "dest": str}, PARSING)
-        source, target = resolve(pair.get("src", "")), resolve(pair.get("dest", ""))
-        with file_errors("stat", source):
-            source.stat()
-        if os.path.lexists(target):
-            broken(f"error accessing file: destination path already exists: {target}")
-        with file_errors("mkdir", target.parent):
-            target.parent.mkdir(0o755, parents=True, exist_ok=True)
-        with file_errors("rename", source):
-            source.rename(target)
+    if not isinstance(body, list) and body is not None:
+        invalid(f"{PARSING}json: cannot unmarshal {json_kind(body)} into Go value of type []model.RenameFileItem")
+    fields = {"src": "string", "dest": "string"}
+    pairs = [struct(item, "RenameFileItem", fields, PARSING, f".{index}") for index, item in enumerate(body or ())]
+    for pair in pairs:
+        _rename(pair.get("src", ""), pair.get("dest", ""))
     return empty()
+
+
+def _rename(old: str, new: str) -> None:
+    source = resolve(old, "error accessing file: invalid source path: ")
+    target = resolve(new, "error accessing file: invalid destination path: ")
+    try:
+        source.stat()
+    except FileNotFoundError as error:
+        refuse(error, f"source path not found: {old}: {describe('stat', error, str(source))}")
+    except (OSError, ValueError):
+        pass  # the rename then tells
+    try:
+        make_directories(target.parent)
+    except ValueError as error:
+        broken(f"error accessing file: failed to create destination directory: {error}")
+    if os.path.exists(target):  # noqa: PTH110  (of a link, what it leads to; never an error)
+        broken(f"error accessing file: destination path already exists: {new}")
+    try:
+        source.rename(target)
+    except (OSError, ValueError) as error:
+        refuse(error, f"failed to rename file: {describe('rename', error, f'{source} {target}')}")
 
 
 def search() -> Response:
     """Every file below a path whose own name matches; directories are walked and never found."""
-    root = resolve(query("path"))
+    root = resolve(query("path"), "error converting path  to absolute. ")
+    with file_errors("stat", root):
+        root.stat()
+    pattern = request.args.get("pattern") or "**"
     try:
-        matches = name_matcher(request.args.get("pattern") or "**")
+        matches = name_matcher(pattern)
     except BadPattern as error:
-        broken(f"error searching files. {error}")
-    with file_errors("lstat", root):
-        root.lstat()
+        broken(f"error searching files. invalid pattern {pattern}: {error}")
     found = []
-    with file_errors("open", root):
+    try:
         for path in _walk(root):
             if matches(path.name):
-                found.append(file_info(path))
+                with suppress(FileNotFoundError):  # it has gone meanwhile
+                    found.append(file_info(path))
+    except OSError as error:
+        where = str(error.filename or root)
+        broken(f"error searching files. error accessing path {where}: {describe('open', error, where)}")
     return answer(found)
 
 
@@ -118,20 +142,26 @@ def _walk(path: Path) -> Iterator[Path]:
     if path.is_symlink() or not path.is_dir():
         yield path
         return
-    for child in sorted(path.iterdir(), key=lambda item: os.fsencode(item.name)):
+    children = []
+    with suppress(FileNotFoundError):
+        children = sorted(path.iterdir(), key=lambda item: os.fsencode(item.name))
+    for child in children:
         yield from _walk(child)
 
 
 def replace() -> Response:
     """Replace all occurrences, as bytes; no occurrence is a success too."""
     counts = {}
-    for asked, change in entries("ReplaceFileContentItem", {"old": str, "new": str}).items():
-        if not change.get("old"):
-            invalid("old content must not be empty")
+    for asked, change in entries("ReplaceFileContentItem", {"old": "string", "new": "string"}).items():
         path = resolve(asked)
-        old, new = change["old"].encode(), change.get("new", "").encode()
-        with file_errors("open", path):
+        with file_errors("stat", path):
+            path.stat()
+        with file_errors("read" if path.is_dir() else "open", path):
             content = path.read_bytes()
-            counts[asked] = {"replacedCount": content.count(old)}
+        old, new = change.get("old", "").encode(), change.get("new", "").encode()
+        if not old:
+            invalid("old content must not be empty")
+        counts[asked] = {"replacedCount": content.count(old)}
+        with file_errors("open", path):
             path.write_bytes(content.replace(old, new))
     return answer(counts) if request.args.get("verbose") == "true" else empty()

@@ -17,14 +17,15 @@ from .commands import rfc3339
 from .paths import UndefinedVariable, describe, expand
 from .web import Failure, broken
 
-PERMISSION_FIELDS: Dict[str, type] = {"mode": int, "owner": str, "group": str}
+PERMISSION_FIELDS = {"mode": "int", "owner": "string", "group": "string"}
 
 
-def resolve(path: str) -> Path:
+def resolve(path: str, words: str = "error accessing file: ") -> Path:
+    """`words` are what the daemon puts before the reason where there is no such variable."""
     try:
         return Path(expand(path, os.environ))
     except UndefinedVariable as error:
-        broken(f"error accessing file: {error}")
+        broken(f"{words}{error}")
 
 
 def paths_asked() -> List[str]:
@@ -84,26 +85,37 @@ class Permissions:
         self._owner, self._group = fields.get("owner", ""), fields.get("group", "")
 
     def apply(self, path: Path) -> None:
-        """Set them; links are followed. OSError, or ValueError with the daemon's words."""
+        """Set them; links are followed. A `ValueError` with the daemon's words says what failed."""
         if self._mode:
-            path.chmod(_octal(self._mode))
+            mode = _octal(self._mode)
+            try:
+                path.chmod(mode)
+            except (OSError, ValueError) as error:
+                raise ValueError(describe("chmod", error, str(path))) from error
         if self._owner or self._group:
-            uid = _number(pwd.getpwnam, self._owner, "user: unknown user")
-            gid = _number(grp.getgrnam, self._group, "group: unknown group")
-            os.chown(path, uid, gid)
+            uid = _number(pwd.getpwnam, self._owner, "user")
+            gid = _number(grp.getgrnam, self._group, "group")
+            try:
+                os.chown(path, uid, gid)
+            except (OSError, ValueError) as error:
+                reason = describe("chown", error, str(path))
+                raise ValueError(f"failed to set owner/group for {path}: {reason}") from error
 
 
 def _octal(digits: int) -> int:
-    try:
-        return int(str(digits), 8) & 0o777
-    except ValueError:
-        raise ValueError(f'strconv.ParseUint: parsing "{digits}": invalid syntax') from None
+    wrong = f'strconv.ParseUint: parsing "{digits}": '
+    if digits < 0 or set(str(digits)) & set("89"):
+        raise ValueError(wrong + "invalid syntax")
+    mode = int(str(digits), 8)
+    if mode >= 2**32:
+        raise ValueError(wrong + "value out of range")
+    return mode & 0o777
 
 
-def _number(lookup: Any, name: str, unknown: str) -> int:
+def _number(lookup: Any, name: str, kind: str) -> int:
     if not name:
         return -1
     try:
         return int(lookup(name)[2])
-    except KeyError:
-        raise ValueError(f"{unknown} {name}") from None
+    except (KeyError, ValueError):  # or a NUL in it
+        raise ValueError(f"failed to lookup {kind} {name}: {kind}: unknown {kind} {name}") from None

@@ -44,6 +44,17 @@ def working_directory(path: str, environment: Mapping[str, str]) -> str:
     return full
 
 
+def make_directories(path: Path) -> None:
+    """`mkdir -p`; a `ValueError` names the place that stands in the way, in the daemon's words."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        there = next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
+        if isinstance(error, OSError) and not there.is_dir():
+            raise ValueError(f"mkdir {there}: not a directory") from error
+        raise ValueError(describe("mkdir", error, str(getattr(error, "filename", path)))) from error
+
+
 def describe(operation: str, error: Exception, path: str) -> str:
     """An OSError in Go's words: `open /x: no such file or directory`."""
     reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else "invalid argument"

@@ -34,7 +34,9 @@ def _translate(pattern: str, stops: str) -> Tuple[str, str]:
         elif pattern[0] == "[":
             one, pattern = _class(pattern)
             found += one
-        elif pattern[0] == "\\" and len(pattern) > 1:
+        elif pattern == "\\" or pattern[0] == "}":
+            raise BadPattern("syntax error in pattern")
+        elif pattern[0] == "\\":
             found, pattern = found + re.escape(pattern[1]), pattern[2:]
         else:
             found += {"*": ".*", "?": "."}.get(pattern[0], re.escape(pattern[0]))

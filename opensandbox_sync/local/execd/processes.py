@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import pwd
 import shutil
@@ -106,6 +107,8 @@ class Processes:
         executable = program if "/" in program else shutil.which(program)  # by our PATH, not by the command's
         if not executable:
             raise StartError(f'exec: "{program}": executable file not found in $PATH')
+        if any("\0" in text for entry in environment.items() for text in entry):
+            raise StartError("exec: environment variable contains NUL")
         with self._lock:  # the collector must not meet the child before it is registered
             try:
                 process = subprocess.Popen(
@@ -149,9 +152,10 @@ class Processes:
 
 
 def _start_failure(program: str, error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno:
-        return f"fork/exec {program}: {os.strerror(error.errno).lower()}"
-    return f"fork/exec {program}: {error}"
+    if isinstance(error, subprocess.SubprocessError):
+        return f"fork/exec {program}: {error}"
+    number = error.errno if isinstance(error, OSError) else None  # a ValueError: there is a NUL in it
+    return f"fork/exec {program}: {os.strerror(number or errno.EINVAL).lower()}"
 
 
 def exit_text(code: int) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import http.client
+import re
 from typing import Iterator, Optional, Tuple
 from urllib.parse import quote
 
-from flask import Flask, Response, request
+from flask import Flask, Response, abort, request
 
 from ..serving import AbortedError
 from .web import text
@@ -19,16 +20,25 @@ _HOP_BY_HOP = {"connection", "keep-alive", "proxy-connection", "te", "trailer", 
 _NOT_PASSED = _HOP_BY_HOP | {"content-length", "host", "x-execd-access-token", "x-forwarded-host"}
 
 
+_PATHS = ("/proxy", "/proxy/", "/proxy//<path:path>", "/proxy/<port>", "/proxy/<port>/", "/proxy/<port>/<path:path>")
+
+
 def add_to(app: Flask) -> None:
-    for path in ("/proxy/<int:port>", "/proxy/<int:port>/<path:path>", "/proxy/<int:port>/"):
+    for path in _PATHS:
         app.add_url_rule(path, "proxy", forward, methods=VERBS, provide_automatic_options=False)
 
 
-def forward(port: int, path: str = "") -> Response:
+def forward(port: str = "", path: str = "") -> Response:
+    if request.path == "/proxy":
+        abort(404)
+    if not port:
+        return text("port is required\n", 400)
+    if not (re.fullmatch(r"\d{1,5}", port, re.ASCII) and 0 < int(port) < 65536):
+        return text("Bad Gateway\n", 502)
     target = "/" + quote(path, safe="/:@!$&'()*+,;=~")
     if request.query_string:
         target += "?" + request.query_string.decode("latin-1")
-    backend = http.client.HTTPConnection("127.0.0.1", port)
+    backend = http.client.HTTPConnection("127.0.0.1", int(port))
     try:
         backend.request(request.method, target, _body(), dict(_headers()), encode_chunked=_is_chunked())
         answer = backend.getresponse()

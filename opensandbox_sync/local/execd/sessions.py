@@ -23,7 +23,7 @@ from flask import Response, request
 from ..serving import CLIENT_SOCKET
 from .environment import for_commands
 from .events import PING_SECONDS, error_frame, frame, output_frames, ping
-from .paths import UndefinedVariable, describe, expand, working_directory
+from .paths import UndefinedVariable, expand, make_directories, working_directory
 from .processes import Processes, StartError, exit_text, signal_group
 from .web import (
     Failure,
@@ -45,6 +45,7 @@ LONGEST_VALUE = 8 * 1024
 NOT_KEPT = {"PS1", "PS2", "PS3", "PS4", "PROMPT_COMMAND", "SHLVL", "_"}
 
 _KIND = "RunInSessionRequest"
+_FIELDS = {"command": "string", "cwd": "string", "timeout": "int64"}
 _PARSING, _INVALID, _RUNNING = "error parsing request. ", "invalid request. ", "error running in session. "
 
 
@@ -212,20 +213,20 @@ class Sessions:
         ]
 
     def create(self) -> Response:
-        body = read_object("CreateSessionRequest", {"cwd": str}, _PARSING) if request.get_data() else {}
+        body = read_object("CreateSessionRequest", {"cwd": "string"}, _PARSING) if request.get_data() else {}
         try:
             path = Path(expand(body.get("cwd") or ".", os.environ))
-            path.mkdir(parents=True, exist_ok=True)
+            make_directories(path)
         except UndefinedVariable as error:
+            broken(f"error creating session. resolve request cwd {body['cwd']}: {error}")
+        except ValueError as error:
             broken(f"error creating session. {error}")
-        except (OSError, ValueError) as error:
-            broken(f"error creating session. {describe('mkdir', error, body['cwd'])}")
         session = Session(str(path))
         self._sessions[session.id] = session
         return answer({"session_id": session.id})
 
     def run(self, session_id: str) -> Response:
-        body = read_object(_KIND, {"command": str, "cwd": str, "timeout": int}, _PARSING)
+        body = read_object(_KIND, _FIELDS, _PARSING)
         require(body, _KIND, "command", _INVALID)
         if body.get("timeout", 0) < 0:
             field_error(_KIND, "Timeout", "gte", _INVALID)

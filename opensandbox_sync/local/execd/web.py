@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Optional, Tuple, Type
+import re
+from typing import Any, Callable, Dict, Iterable, Iterator, List, NoReturn, Optional, Tuple
 
 from flask import Response, request
 
 # (verb, path, view), as Flask's add_url_rule takes them.
 Route = Tuple[str, str, Callable[..., Any]]
 
+# A field's type is named as Go names it; what has no entry here is an object.
+_TYPES: Dict[str, type] = {"string": str, "bool": bool, "int": int, "int64": int, "uint32": int, "[]string": list}
+_RANGES = {"int": (-(2**63), 2**63), "int64": (-(2**63), 2**63), "uint32": (0, 2**32)}
 _JSON_KINDS: Dict[type, str] = {bool: "bool", int: "number", float: "number", str: "string", list: "array"}
 # What Go's decoder says where Python's says the key.
 _SYNTAX: Dict[str, str] = {
@@ -79,12 +83,31 @@ def read_json(prefix: str) -> Any:
     body = request.get_data().decode("utf-8", "replace").lstrip()
     if not body:
         invalid(prefix + "EOF")
+    return first_value(body, prefix)[0]
+
+
+def first_value(text: str, prefix: str) -> Tuple[Any, str]:
+    """The JSON value that a text begins with, and what follows it."""
     try:
-        return json.JSONDecoder().raw_decode(body)[0]
+        value, end = json.JSONDecoder().raw_decode(text)
+        return (_well_formed(value) if "\\u" in text else value), text[end:]
     except json.JSONDecodeError as error:
-        invalid(prefix + _syntax_error(error, body))
+        invalid(prefix + _syntax_error(error, text))
     except RecursionError:
         invalid(prefix + "exceeded max depth")
+    except ValueError:  # Python reads no number of thousands of digits
+        invalid(prefix + "json: cannot unmarshal number")
+
+
+def _well_formed(value: Any) -> Any:
+    """A lone surrogate is no character: Go's decoder puts U+FFFD in its place."""
+    if isinstance(value, str):
+        return re.sub("[\ud800-\udfff]", "\ufffd", value)
+    if isinstance(value, list):
+        return [_well_formed(item) for item in value]
+    if isinstance(value, dict):
+        return {_well_formed(key): _well_formed(item) for key, item in value.items()}
+    return value
 
 
 def _syntax_error(error: json.JSONDecodeError, body: str) -> str:
@@ -94,31 +117,46 @@ def _syntax_error(error: json.JSONDecodeError, body: str) -> str:
     return f"invalid character {body[error.pos]!r} {where}"
 
 
-def read_object(kind: str, fields: Dict[str, Type[Any]], prefix: str) -> Dict[str, Any]:
+def read_object(kind: str, fields: Dict[str, str], prefix: str) -> Dict[str, Any]:
     """The body as the Go struct `kind`: keys in any case, unknown ones ignored, null ones left out."""
-    value = read_json(prefix)
+    return struct(read_json(prefix), kind, fields, prefix)
+
+
+def struct(value: Any, kind: str, fields: Dict[str, str], prefix: str, where: str = "") -> Dict[str, Any]:
+    """`where` is the place of a struct inside another value, as Go's decoder tells it."""
     if value is None:
         return {}
-    return struct(value, kind, fields, prefix)
-
-
-def struct(value: Any, kind: str, fields: Dict[str, Type[Any]], prefix: str) -> Dict[str, Any]:
     if not isinstance(value, dict):
-        invalid(f"{prefix}json: cannot unmarshal {json_kind(value)} into Go value of type model.{kind}")
+        place = f"struct field {where}" if where else "value"
+        invalid(f"{prefix}json: cannot unmarshal {json_kind(value)} into Go {place} of type model.{kind}")
     found: Dict[str, Any] = {}
     lowered = {name.lower(): name for name in fields}
     for key, item in value.items():
         name = lowered.get(key.lower())
         if name is None or item is None:
             continue
-        if type(item) is not fields[name]:
-            got, want = json_kind(item), fields[name].__name__
-            invalid(f"{prefix}json: cannot unmarshal {got} into Go struct field {kind}.{name} of type {want}")
-        found[name] = item
+        found[name] = _typed(item, fields[name], f"{where or kind}.{name}", prefix)
     return found
 
 
+def _typed(value: Any, kind: str, where: str, prefix: str) -> Any:
+    fits = type(value) is _TYPES.get(kind, dict)
+    if fits and kind in _RANGES:
+        least, end = _RANGES[kind]
+        fits = least <= value < end
+    if not fits:
+        got = f"number {value}" if kind in _RANGES and type(value) in (int, float) else json_kind(value)
+        invalid(f"{prefix}json: cannot unmarshal {got} into Go struct field {where} of type {kind}")
+    if kind == "map[string]string":
+        return {
+            name: _typed("" if item is None else item, "string", f"{where}.{name}", prefix)
+            for name, item in value.items()
+        }
+    return value
+
+
 def json_kind(value: Any) -> str:
+    """What JSON calls it."""
     return _JSON_KINDS.get(type(value), "object")
 
 

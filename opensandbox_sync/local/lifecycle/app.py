@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import uuid
-from typing import Any, Callable, Dict, Iterable, Sequence
+from typing import Any, Callable, Dict, Iterable, Sequence, Set
+from urllib.parse import quote
 
-from flask import Flask, Response, abort, request
+from flask import Flask, Response, abort, current_app, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request
 
@@ -74,15 +75,25 @@ def _refusal(error: ApiError) -> Response:
 
 
 def _detail(error: DetailError) -> Response:
-    return answer_json({"detail": error.detail}, error.status)
+    return answer_json({"detail": error.detail}, error.status, **error.headers)
 
 
 def _http_error(error: HTTPException) -> Response:
+    path = request.path.rstrip("/")
+    if error.code == 404 and path and path != request.path and _methods(path):
+        query = b"?" + request.query_string if request.query_string else b""
+        answer = nothing(307)
+        answer.headers["Location"] = request.host_url.rstrip("/") + quote(path) + query.decode("latin-1")
+        return answer
     answer = answer_json({"detail": error.name}, error.code or 500)
-    allowed = getattr(error, "valid_methods", None)
-    if allowed:
-        answer.headers["Allow"] = ", ".join(sorted(set(allowed) - {"HEAD", "OPTIONS"}))
+    if error.code == 405:
+        answer.headers["Allow"] = ", ".join(sorted(_methods(request.path) - {"HEAD", "OPTIONS"}))
     return answer
+
+
+def _methods(path: str) -> Set[str]:
+    """The verbs that there are for a path; none where it leads nowhere."""
+    return set(current_app.url_map.bind("").allowed_methods(path))
 
 
 def _unexpected(error: Exception) -> Response:
@@ -93,6 +104,7 @@ def _unexpected(error: Exception) -> Response:
 def _flask(routes: Routes) -> Flask:
     app = Flask("opensandbox_sync.local", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = _MAX_JSON
+    app.url_map.merge_slashes = False
     app.register_error_handler(ApiError, _refusal)
     app.register_error_handler(DetailError, _detail)
     app.register_error_handler(HTTPException, _http_error)
@@ -102,7 +114,7 @@ def _flask(routes: Routes) -> Flask:
     app.register_blueprint(api, name="v1", url_prefix="/v1")
     app.add_url_rule("/health", "health", lambda: answer_json({"status": "healthy"}))
     app.add_url_rule("/version", "version", lambda: answer_json({"version": VERSION}))
-    app.add_url_rule("/v1/metrics/events", "metrics", lambda: nothing(204), methods=["POST"])
+    app.add_url_rule("/v1/metrics/events", "metrics", routes.metrics_event, methods=["POST"])
     verbs = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
     app.add_url_rule("/egress/<sandbox_id>/<path:path>", "egress", routes.sidecar, methods=verbs)
 

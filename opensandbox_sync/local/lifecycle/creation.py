@@ -282,8 +282,12 @@ def is_transparent(request: Mapping[str, Any]) -> bool:
 
 
 def sandbox_env(request: Mapping[str, Any]) -> Dict[str, str]:
-    """The variables for the commands: null entries dropped, those of the egress sidecar kept from them."""
-    env = {key: value for key, value in (request.get("env") or {}).items() if value is not None}
+    """The variables for the commands: those of the egress sidecar kept from them, null entries dropped.
+
+    And names that no environment can hold: they are no reason to make no sandbox.
+    """
+    given = (request.get("env") or {}).items()
+    env = {key: value for key, value in given if value is not None and key and "=" not in key}
     return {key: value for key, value in env.items() if key not in _EGRESS_ENV or key == _TRANSPARENT}
 
 

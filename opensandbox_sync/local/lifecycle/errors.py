@@ -17,10 +17,11 @@ class ApiError(Exception):
 class DetailError(Exception):
     """An answer `{"detail": ...}`: what FastAPI itself says, for instance to an invalid body (422)."""
 
-    def __init__(self, status: int, detail: Any) -> None:
+    def __init__(self, status: int, detail: Any, **headers: str) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
+        self.headers = headers
 
 
 def invalid_parameter(message: str) -> ApiError:

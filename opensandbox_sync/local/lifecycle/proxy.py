@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from ..serving import CLIENT_SOCKET, AbortedError
 from .errors import ApiError, DetailError
@@ -23,7 +23,7 @@ ROUTE = re.compile(
     r"(?P<path>/[^?]*)?(?:\?(?P<query>.*))?",
     re.ASCII | re.DOTALL,
 )
-_VERBS = ("GET", "POST", "PUT", "DELETE", "PATCH")
+VERBS = ("GET", "POST", "PUT", "DELETE", "PATCH")
 _TIMEOUT_SECONDS = 180.0
 # A backend may close a connection that has been idle for a while; nothing is sent on one older than this.
 _REUSE_SECONDS = 2.0
@@ -89,6 +89,11 @@ class _Connections:
             self._idle.setdefault(connection.port, []).append((time.monotonic(), connection))
 
 
+def check_port(port: int) -> None:
+    if not 1 <= port <= 65535:
+        raise ApiError(400, "DOCKER::INVALID_PORT", "Port must be between 1 and 65535.")
+
+
 class Proxy:
     def __init__(self, registry: Registry, own_port: int) -> None:
         self._registry = registry
@@ -97,14 +102,12 @@ class Proxy:
 
     def find(self, found: re.Match[str], environ: Environ) -> Sandbox:
         """Returns the sandbox that is asked for; raises what the real server answers instead."""
-        if environ["REQUEST_METHOD"] not in _VERBS:
-            raise DetailError(405, "Method Not Allowed")
+        if environ["REQUEST_METHOD"] not in VERBS:
+            raise DetailError(405, "Method Not Allowed", Allow=", ".join(sorted(VERBS)))
         if environ.get("HTTP_UPGRADE", "").lower() == "websocket":
             raise ApiError(400, "GENERAL::UNKNOWN_ERROR", "Websocket upgrade is not supported yet")
-        port = int(found["port"])
-        if not 1 <= port <= 65535:
-            raise ApiError(400, "DOCKER::INVALID_PORT", "Port must be between 1 and 65535.")
-        sandbox = self._registry.get(found["id"])
+        check_port(int(found["port"]))
+        sandbox = self._registry.get(unquote(found["id"]))
         if sandbox.state in ("Terminated", "Failed"):
             message = f"Sandbox {sandbox.id} has ended: it is {sandbox.state}."
             raise ApiError(500, "DOCKER::NETWORK_MODE_ENDPOINT_UNAVAILABLE", message)

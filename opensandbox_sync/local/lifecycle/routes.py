@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-from collections import deque
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 from urllib.parse import parse_qsl
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, abort, request
 
 from ..egress.sidecar import AUTH_HEADER, Answer
-from . import schema
+from . import diagnostics, kubernetes, schema
 from .creation import (
     CREATE,
     DEFAULT_ENTRYPOINT,
@@ -22,13 +20,11 @@ from .creation import (
 )
 from .errors import ApiError, DetailError, invalid_parameter
 from .labels import patched
-from .launch import LOG_NAME
-from .proxy import EGRESS_PORT, EXECD_PORT, TOKEN_HEADER
+from .proxy import EGRESS_PORT, EXECD_PORT, TOKEN_HEADER, VERBS, check_port
 from .sandboxes import Registry, Sandbox, stamp, without_none
 from .snapshots import SnapshotStore
 
 VERSION = "1.1.1"
-_MOST_LOG = 1 << 20
 _NAME_OF_SNAPSHOT = schema.model({"name": schema.optional(schema.text(shortest=1))})
 _RENEWAL = schema.model({"expiresAt": schema.required(schema.moment)})
 _LABELS = schema.mapping(schema.nullable(schema.text()))
@@ -37,12 +33,16 @@ _NETWORK_BODIES = {
     "PATCH": schema.array(NETWORK_RULE),
     "DELETE": schema.array(schema.text()),
 }
-_POOLS = ApiError(
-    501,
-    "KUBERNETES::POOL_NOT_SUPPORTED",
-    "Pool management is only available when runtime.type is 'kubernetes'.",
+_METRICS_EVENT = schema.model(
+    {
+        "eventType": schema.required(schema.one_of("sandbox.create")),
+        "sandboxId": schema.optional(schema.text()),
+        "image": schema.optional(schema.text()),
+        "createDurationMs": schema.required(schema.integer(least=0)),
+        "success": schema.required(schema.boolean),
+    }
 )
-_TEMPLATES = ApiError(501, "FSB::API_NOT_SUPPORTED", "Template management requires the kubernetes runtime.")
+_LOG_LINES, _EVENT_LINES = schema.integer(least=1, most=10000), schema.integer(least=1, most=500)
 
 
 def answer_json(value: Any, status: int = 200, **headers: str) -> Response:
@@ -70,14 +70,26 @@ def no_sidecar(sandbox: Sandbox) -> ApiError:
 
 
 def _body(check: schema.Check) -> Any:
-    return schema.validate(check, schema.parse_json(request.get_data()))
+    return schema.validate(check, _sent())
+
+
+def _sent() -> Any:
+    """To the real server a body that is not called JSON is a text, which no model takes."""
+    raw = request.get_data()
+    return raw.decode("utf-8", "replace") if raw and not request.is_json else schema.parse_json(raw)
+
+
+def _last(name: str) -> Optional[str]:
+    """A query parameter; of several the last counts."""
+    values = request.args.getlist(name)
+    return values[-1] if values else None
 
 
 def _query(**checks: Tuple[schema.Check, Any]) -> List[Any]:
     """Reads query parameters, each with its check and its default; one 422 tells all that are wrong."""
     problems: schema.Problems = []
     values = [
-        check(request.args[name], ["query", name], problems) if name in request.args else default
+        check(_last(name), ["query", name], problems) if name in request.args else default
         for name, (check, default) in checks.items()
     ]
     if problems:
@@ -100,6 +112,14 @@ def _page(items: Sequence[Any], page: int, size: int) -> Response:
             },
         }
     )
+
+
+def _port(text: str) -> int:
+    problems: schema.Problems = []
+    number: int = schema.integer()(text, ["path", "port"], problems)
+    if problems:
+        raise DetailError(422, problems)
+    return number
 
 
 _PAGING: Dict[str, Tuple[schema.Check, Any]] = {
@@ -132,9 +152,14 @@ class Routes:
             (f"{one}/resume", self.resume, "POST"),
             (f"{one}/renew-expiration", self.renew, "POST"),
             (f"{one}/endpoints/<port>", self.endpoint, "GET"),
+            (f"{one}/proxy/<port>", self.no_port, *VERBS),
+            (f"{one}/proxy/<port>/<path:path>", self.no_port, *VERBS),
+            (f"{one}/proxy/<port>/", self.no_port, *VERBS),
             (f"{one}/networkpolicy", self.network_policy, "GET", "PUT", "PATCH", "DELETE"),
             (f"{one}/diagnostics/logs", self.logs, "GET"),
             (f"{one}/diagnostics/events", self.events, "GET"),
+            (f"{one}/diagnostics/inspect", self.inspect, "GET"),
+            (f"{one}/diagnostics/summary", self.summary, "GET"),
             (f"{one}/snapshots", self.create_snapshot, "POST"),
             ("/snapshots", self.list_snapshots, "GET"),
             ("/snapshots/<snapshot_id>", self.get_snapshot, "GET"),
@@ -177,7 +202,7 @@ class Routes:
     def list(self) -> Response:
         page, size = _query(**_PAGING)
         states = {state.lower() for state in request.args.getlist("state")}
-        labels = self._label_filter(request.args.get("metadata", ""))
+        labels = self._label_filter(_last("metadata") or "")
         chosen = [
             sandbox
             for sandbox in self._registry.newest_first()
@@ -220,17 +245,13 @@ class Routes:
         return answer_json({"expiresAt": stamp(self._registry.renew(sandbox_id, expires))})
 
     def endpoint(self, sandbox_id: str, port: str) -> Response:
-        problems: schema.Problems = []
-        number = schema.integer()(port, ["path", "port"], problems)
-        if problems:
-            raise DetailError(422, problems)
+        number = _port(port)
         through_server, expires = _query(use_server_proxy=(schema.boolean, False), expires=(schema.integer(), None))
         if through_server and expires is not None:
             raise invalid_parameter(
                 "use_server_proxy cannot be combined with expires; signed endpoints require the gateway route."
             )
-        if not 1 <= number <= 65535:
-            raise ApiError(400, "DOCKER::INVALID_PORT", "Port must be between 1 and 65535.")
+        check_port(number)
         if expires is not None:
             raise ApiError(
                 400,
@@ -247,8 +268,8 @@ class Routes:
 
     def _address(self, sandbox: Sandbox, port: int) -> Tuple[str, Optional[Dict[str, str]]]:
         """Most sandboxes have this machine's network: what listens there is reached as it is."""
-        if port == EXECD_PORT:
-            return f"127.0.0.1:{sandbox.port}", {TOKEN_HEADER: sandbox.token}
+        if port == EXECD_PORT:  # as with Docker's bridge; the daemon knows its own port and makes no second hop
+            return f"127.0.0.1:{sandbox.port}/proxy/{port}", {TOKEN_HEADER: sandbox.token}
         if port == EGRESS_PORT:
             headers = {AUTH_HEADER: sandbox.sidecar.token} if sandbox.sidecar else None
             return f"127.0.0.1:{self._port}/egress/{sandbox.id}", headers
@@ -256,6 +277,11 @@ class Routes:
             # Not the daemon's own proxy: it wants a header, which no browser sends.
             return f"127.0.0.1:{self._port}/v1/sandboxes/{sandbox.id}/proxy/{port}", None
         return f"127.0.0.1:{port}", None
+
+    def no_port(self, sandbox_id: str, port: str, path: str = "") -> Response:
+        """What the proxy did not take, because its port is not written in digits."""
+        check_port(_port(port))
+        abort(404)
 
     # egress
 
@@ -278,8 +304,7 @@ class Routes:
     # snapshots
 
     def create_snapshot(self, sandbox_id: str) -> Response:
-        raw = request.get_data()
-        given = schema.parse_json(raw) if raw else None
+        given = _sent() if request.get_data() else None
         name = schema.validate(schema.nullable(_NAME_OF_SNAPSHOT), given)
         made = self._snapshots.create(self._registry.get(sandbox_id), (name or {}).get("name"))
         return answer_json(made, 202, Location=f"/v1/snapshots/{made['id']}")
@@ -287,7 +312,7 @@ class Routes:
     def list_snapshots(self) -> Response:
         page, size = _query(**_PAGING)
         states = request.args.getlist("state")
-        sandbox_id, name = request.args.get("sandboxId"), request.args.get("name")
+        sandbox_id, name = _last("sandboxId"), _last("name")
         chosen = [
             snapshot
             for snapshot in self._snapshots.newest_first()
@@ -307,39 +332,49 @@ class Routes:
     # what needs Kubernetes
 
     def pools(self, name: str = "") -> Response:
-        raise _POOLS
+        if request.method in ("POST", "PUT"):
+            _body(kubernetes.NEW_POOL if request.method == "POST" else kubernetes.POOL_UPDATE)
+        raise kubernetes.NO_POOLS
 
     def templates(self, name: str = "") -> Response:
-        raise _TEMPLATES
+        if request.method == "POST":
+            _body(kubernetes.NEW_TEMPLATE)
+        elif not name:
+            _query(**_PAGING)
+        raise kubernetes.NO_TEMPLATES
 
     # diagnostics
 
     def logs(self, sandbox_id: str) -> Response:
+        (lines,) = _query(tail=(_LOG_LINES, diagnostics.LOG_LINES))
         scope = self._scope("logs", ("container", "all"))
         sandbox = self._registry.get(sandbox_id)
-        try:
-            with (sandbox.directory / LOG_NAME).open("rb") as log:
-                log.seek(max(0, log.seek(0, os.SEEK_END) - _MOST_LOG))  # a line may be as long as the disk is large
-                content = b"".join(deque(log, maxlen=100)).decode("utf-8", "replace")
-        except OSError:
-            content = ""
-        return self._told(sandbox, "logs", scope, content or "(no logs)", "sandbox container logs")
+        if scope is None:
+            return _deprecated(diagnostics.log_of(sandbox, lines, _last("since")))
+        told = diagnostics.log_of(sandbox, diagnostics.LOG_LINES + 1).splitlines(keepends=True)
+        content, truncated = "".join(told[-diagnostics.LOG_LINES :]), len(told) > diagnostics.LOG_LINES
+        return answer_json(diagnostics.descriptor(sandbox, "logs", scope, content, truncated))
 
     def events(self, sandbox_id: str) -> Response:
+        (lines,) = _query(limit=(_EVENT_LINES, diagnostics.EVENT_LINES))
         scope = self._scope("events", ("runtime", "all"))
         sandbox = self._registry.get(sandbox_id)
-        head = (
-            f"Sandbox:    {sandbox.id}",
-            f"Status:     {sandbox.state.lower()}",
-            f"Created:    {stamp(sandbox.created)}",
-            f"Isolation:  {sandbox.isolation}",
-        )
-        content = "\n".join([*head, *sandbox.happenings[-50:]])
-        return self._told(sandbox, "events", scope, content, "runtime events")
+        if scope is None:
+            return _deprecated(diagnostics.events_of(sandbox, lines))
+        content = diagnostics.events_of(sandbox, diagnostics.EVENT_LINES)
+        truncated = len(sandbox.happenings) > diagnostics.EVENT_LINES
+        return answer_json(diagnostics.descriptor(sandbox, "events", scope, content, truncated))
+
+    def inspect(self, sandbox_id: str) -> Response:
+        return _text(diagnostics.inspection(self._registry.get(sandbox_id)))
+
+    def summary(self, sandbox_id: str) -> Response:
+        lines, events = _query(tail=(_LOG_LINES, 50), event_limit=(_EVENT_LINES, 20))
+        return _text(diagnostics.summary(self._registry.get(sandbox_id), lines, events))
 
     @staticmethod
     def _scope(kind: str, known: Sequence[str]) -> Optional[str]:
-        raw = request.args.get("scope")
+        raw = _last("scope")
         scope = raw.strip().lower() if raw is not None else None
         if scope is not None and scope not in known:
             raise ApiError(
@@ -349,20 +384,18 @@ class Routes:
             )
         return scope
 
-    @staticmethod
-    def _told(sandbox: Sandbox, kind: str, scope: Optional[str], content: str, what: str) -> Response:
-        if scope is None:  # the older form of these routes
-            return Response(content, headers={"Deprecation": "true"}, content_type="text/plain; charset=utf-8")
-        told: Dict[str, Any] = {
-            "sandboxId": sandbox.id,
-            "kind": kind,
-            "scope": scope,
-            "delivery": "inline",
-            "contentType": "text/plain; charset=utf-8",
-            "content": content,
-            "contentLength": len(content.encode("utf-8")),
-            "truncated": False,
-        }
-        if scope == "all":
-            told["warnings"] = [f"The current backend only contributes {what} to the all scope."]
-        return answer_json(told)
+    # telemetry
+
+    def metrics_event(self) -> Response:
+        """Taken, checked and forgotten."""
+        _body(_METRICS_EVENT)
+        return nothing(204)
+
+
+def _text(content: str, **headers: str) -> Response:
+    return Response(content, headers=headers, content_type="text/plain; charset=utf-8")
+
+
+def _deprecated(content: str) -> Response:
+    """The older form of a diagnostics route: asked without a scope."""
+    return _text(content, Deprecation="true")

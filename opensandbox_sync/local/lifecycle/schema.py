@@ -20,9 +20,8 @@ Check = Callable[[Any, Where, Problems], Any]
 _TRUE = {"1", "true", "t", "yes", "y", "on"}
 _FALSE = {"0", "false", "f", "no", "n", "off"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_DATETIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)(?:[Tt _](\d\d:\d\d)(:\d\d)?(?:[.,](\d{1,9}))?([Zz]|[+-]\d\d:?\d\d)?)?", re.ASCII
-)
+_HOUR, _SIXTY = r"(?:[01]\d|2[0-3])", r"[0-5]\d"
+_TIME = re.compile(rf"(?:[Tt _]({_HOUR}:{_SIXTY})(:{_SIXTY})?(?:[.,](\d+))?([Zz]|[+-]{_HOUR}:?{_SIXTY})?)?", re.ASCII)
 
 
 class Invalid(Exception):
@@ -83,8 +82,9 @@ def one_of(*allowed: str) -> Check:
 def boolean(value: Any, where: Where, problems: Problems) -> Any:
     if isinstance(value, bool):
         return value
-    if isinstance(value, str) or value in (0, 1):
-        word = str(value).lower()
+    is_whole = isinstance(value, (int, float)) and value % 1 == 0 and abs(value) < 2**63
+    if isinstance(value, str) or is_whole:
+        word = str(value if isinstance(value, str) else int(value)).lower()
         if word in _TRUE | _FALSE:
             return word in _TRUE
         message = "Input should be a valid boolean, unable to interpret input"
@@ -136,26 +136,56 @@ def moment(value: Any, where: Where, problems: Problems) -> Any:
         problems.append(problem("datetime_type", where, "Input should be a valid datetime", value))
         return value
     try:
-        if isinstance(value, str) and not re.fullmatch(r"[+-]?\d+(\.\d+)?", value, re.ASCII):
+        if isinstance(value, str) and not re.fullmatch(r"[+-]?\d{1,18}(\.\d+)?", value, re.ASCII):
             return _parse_moment(value)
-        number = float(value)
-        return _EPOCH + timedelta(seconds=number if abs(number) <= 2e10 else number / 1000)
-    except (ValueError, OverflowError) as error:
+        return _unix_moment(float(value) if isinstance(value, str) else value)
+    except ValueError as error:
         kind = "datetime_from_date_parsing" if isinstance(value, str) else "datetime_parsing"
         message = f"Input should be a valid datetime{' or date' if isinstance(value, str) else ''}, {error}"
         problems.append(problem(kind, where, message, value, error=str(error)))
         return value
 
 
+def _unix_moment(number: float) -> datetime:
+    if number != number:
+        raise ValueError("NaN values not permitted")
+    try:
+        return _EPOCH + timedelta(seconds=number if abs(number) <= 2e10 else number / 1000)
+    except OverflowError:
+        edge = "after 9999" if number > 0 else "before 0000"
+        raise ValueError(f"dates {edge} are not supported as unix timestamps") from None
+
+
 def _parse_moment(value: str) -> datetime:
-    found = _DATETIME.fullmatch(value.strip())
+    """Every reason is one of those that pydantic gives."""
+    value = value.strip()
+    if len(value) < 10:
+        raise ValueError("input is too short")
+    if value[4] != "-" or value[7] != "-":
+        raise ValueError("invalid date separator, expected `-`")
+    if not re.fullmatch(r"\d{4}-\d\d-\d\d", value[:10], re.ASCII):
+        raise ValueError("invalid character in year, month or day")
+    year, month, day = (int(part) for part in value[:10].split("-"))
+    if not 1 <= month <= 12:
+        raise ValueError("month value is outside expected range of 1-12")
+    if not year:
+        raise ValueError("year 0 is out of range")
+    try:
+        datetime(year, month, day)
+    except ValueError:
+        raise ValueError("day value is outside expected range") from None
+    found = _TIME.fullmatch(value[10:])
     if not found:
-        raise ValueError("input is too short" if len(value) < 10 else "invalid datetime")
-    day, minutes, seconds, fraction, zone = found.groups()
+        raise ValueError("unexpected extra characters at the end of the input")
+    minutes, seconds, fraction, zone = found.groups()
     micros = ((fraction or "") + "000000")[:6]
     offset = (zone or "Z").upper().replace("Z", "+00:00").replace(":", "")
-    full = f"{day}T{minutes or '00:00'}{seconds or ':00'}.{micros}{offset}"
-    return datetime.strptime(full, "%Y-%m-%dT%H:%M:%S.%f%z").astimezone(timezone.utc)
+    full = f"{value[:10]}T{minutes or '00:00'}{seconds or ':00'}.{micros}{offset}"
+    moment = datetime.strptime(full, "%Y-%m-%dT%H:%M:%S.%f%z")
+    try:
+        return moment.astimezone(timezone.utc)
+    except OverflowError:  # at either end of the calendar its hour may be in no year
+        return moment.replace(tzinfo=timezone.utc)
 
 
 def array(item: Check, *, shortest: int = 0) -> Check:

@@ -83,6 +83,13 @@ def check_volumes(
             raise refusal("UNSUPPORTED_BACKEND", message)
         if can_mount:
             continue
+        pvc = volume.get("pvc")
+        if pvc and not pvc.get("createIfNotExists", True):
+            raise refusal(
+                "PVC_NOT_FOUND",
+                f"Volume '{volume['name']}': Docker named volume '{pvc['claimName']}' does not exist. "
+                "Named volumes must be created before sandbox creation.",
+            )
         raise refusal(
             "UNSUPPORTED_BACKEND",
             f"Volume '{volume['name']}' cannot be mounted at '{volume['mountPath']}': this server runs "
