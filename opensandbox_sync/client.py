@@ -174,7 +174,8 @@ class SandboxClient:
         except LocalServerError as cause:
             raise SandboxError(f"the embedded server did not start: {cause}") from cause
         try:
-            client = cls(**server.config, **options)
+            settings: Dict[str, Any] = {**server.config, **options}
+            client = cls(**settings)
         except BaseException:
             server.stop()
             raise

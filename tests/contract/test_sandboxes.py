@@ -645,3 +645,12 @@ def test_volumes_that_cannot_be_mounted_are_refused() -> None:
     ):
         with pytest.raises(InvalidArgumentError, match="volume"), SandboxClient(domain="127.0.0.1:1") as client:
             client.create("i", volumes=[volume()])
+
+
+@pytest.mark.embedded
+def test_a_local_client_takes_the_servers_options_and_its_own() -> None:
+    with SandboxClient.local(isolation="none", idle_timeout=7) as client:
+        assert client.config.idle_seconds == 7 and client.health()
+    for options in ({"isolation": "docker"}, {"port": "8080"}, {"idle_timeout": -1}):
+        with pytest.raises(InvalidArgumentError):
+            SandboxClient.local(**options)
