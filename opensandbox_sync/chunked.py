@@ -76,7 +76,9 @@ class Dechunker:
         parts = data[at:].split(b"\r\n") if at else data.split(b"\r\n")
         whole = (len(parts) - 1) // 2 * 2
         sizes, contents = parts[0:whole:2], parts[1:whole:2]
-        if not all(_fits(size, length) for size, length in set(zip(sizes, map(len, contents)))):
+        lengths = list(map(len, contents))
+        usual = {length: b"%x" % length for length in set(lengths)}
+        if 0 in usual or sizes != list(map(usual.__getitem__, lengths)):
             right = list(takewhile(lambda pair: _fits(pair[0], len(pair[1])), zip(sizes, contents)))
             contents = [content for _, content in right]
             whole = 2 * len(contents)

@@ -111,7 +111,7 @@ class MessageLog(Sequence):  # type: ignore[type-arg]
         self._pieces: List[str] = []  # all text, in order; where one message ends is in _sizes
         self._sizes = array("Q")
         self._times = array("q")
-        self._fresh: List[str] = []  # messages not yet joined into a piece
+        self._fresh: List[str] = []  # what came last, not yet joined into a piece
         self._ends: Optional[array[int]] = None
         #: Characters that ``max_output`` dropped, between the head and the tail that are kept.
         self.dropped = 0
@@ -175,7 +175,9 @@ class MessageLog(Sequence):  # type: ignore[type-arg]
         self._ends = None
 
     def _join_fresh(self) -> None:
-        self._pieces.append("".join(self._fresh))
+        # Small ones take more room than their text. Large ones would be copied here and once more when all are joined.
+        small = sum(map(len, self._fresh)) < 1024 * len(self._fresh)
+        self._pieces += ["".join(self._fresh)] if small else self._fresh
         self._fresh = []
 
     def _whole(self) -> str:

@@ -27,9 +27,9 @@ RawEvent = Dict[str, Any]
 _LONG = 8192
 
 # An output event just as the daemon writes it. What stands for its text may be no JSON: EventDecoder._runs sees to it.
-_OUTPUT = re.compile(
-    r'\{"type":"(stdout|stderr)","text":"([^"]*(?:\\"[^"]*)*)","timestamp":(0|[1-9][0-9]{0,17})\}\n\n?'
-)
+_TEXT_AND_TIME = r'","text":"([^"]*(?:\\"[^"]*)*)","timestamp":([1-9][0-9]{12})\}\n\n?'
+_OUTPUT = re.compile(r'\{"type":"(stdout|stderr)' + _TEXT_AND_TIME)
+_OF_ONE_TYPE = {kind: re.compile(r'\{"type":"' + kind + _TEXT_AND_TIME) for kind in ("stdout", "stderr")}
 #: A character that no text needs and JSON does not escape.
 _BETWEEN = "\x7f"
 #: An escape that may be half of a pair, or alone.
@@ -283,25 +283,20 @@ class EventDecoder:
         a line does. What it took for their texts is read in one go by the JSON decoder, as one string: it finds the
         string's end too early where a quote is not escaped, and an error where one text ends inside of an escape.
         """
+        kind = text[9:15]
+        if kind in _OF_ONE_TYPE:
+            # Mostly all are of one type, and to look for that one alone is faster.
+            parts = _OF_ONE_TYPE[kind].split(text)
+            if not any(parts[::3]):
+                texts, times = _decoded(parts[1::3]), _numbers(parts[2::3])
+                return None if texts is None else [OutputRun(kind, texts, times)]
         parts = _OUTPUT.split(text)
-        gaps, kinds, texts = parts[::4], parts[1::4], parts[2::4]
-        if not kinds:
+        gaps, kinds = parts[::4], parts[1::4]
+        if not kinds or not all(map(_is_whole_lines, gaps)):
             return None
-        one_run = not any(gaps) and kinds.count(kinds[0]) == len(kinds)
-        if not one_run and not all(map(_is_whole_lines, gaps)):
+        texts, times = _decoded(parts[2::4]), _numbers(parts[3::4])
+        if texts is None:
             return None
-        joined = _BETWEEN.join(texts) + '"'
-        try:
-            decoded, end = _scan_string(joined, 0)
-            if not decoded.isascii():
-                decoded.encode("utf-8")  # UnicodeEncodeError, a ValueError, for half of an escaped pair
-        except ValueError:
-            return None
-        texts, times = decoded.split(_BETWEEN), list(map(int, parts[3::4]))
-        if end != len(joined) or len(texts) != len(times):
-            return None
-        if one_run:
-            return [OutputRun(kinds[0], texts, times)]
         events = self._read_lines(gaps[0])
         start = 0
         for at in range(1, len(kinds) + 1):
@@ -386,6 +381,24 @@ def _is_ascii(event: RawEvent) -> bool:
     """Whether all that it holds are ASCII texts and numbers; cheaper than a search where one of the texts is long."""
     values = event.values()
     return "".join(event).isascii() and all(v.isascii() if type(v) is str else type(v) is int for v in values)
+
+
+def _decoded(texts: List[str]) -> Optional[List[str]]:
+    """What JSON strings stand for, given without their quotes; None where one of them is none."""
+    joined = _BETWEEN.join(texts) + '"'
+    try:
+        decoded, end = _scan_string(joined, 0)
+        if not decoded.isascii():
+            decoded.encode("utf-8")  # UnicodeEncodeError, a ValueError, for half of an escaped pair
+    except ValueError:
+        return None
+    found: List[str] = decoded.split(_BETWEEN)
+    return found if end == len(joined) and len(found) == len(texts) else None
+
+
+def _numbers(texts: List[str]) -> List[int]:
+    known = {text: int(text) for text in set(texts)}  # many events come within one millisecond
+    return list(map(known.__getitem__, texts))
 
 
 def _is_whole_lines(gap: str) -> bool:

@@ -448,7 +448,22 @@ _pieces = ["a", "世", "\\n", '\\"', "\\\\", "\\/", "\\u007f", "\\u0000", "\\ud8
 _pieces += ["\x7f", ", ", "\u2028"]
 _traps = ['"', '\\\\"b', "\\", "\\u12", "\x01", "\n", '","timestamp":1}\n\n', '{"type":"stdout","text":"']
 _texts = st.lists(st.sampled_from([*_pieces * 3, *_traps]), max_size=6).map("".join)
-_times = st.sampled_from(["0", "1795377424075", "9" * 18, "9" * 19, "007", "-1", "1.0", "1e3", "null", '"1"'])
+_times = st.sampled_from(
+    [
+        "0",
+        "1795377424075",
+        "1795377424075",
+        "0795377424075",
+        "9" * 18,
+        "9" * 19,
+        "007",
+        "-1",
+        "1.0",
+        "1e3",
+        "null",
+        '"1"',
+    ]
+)
 _ends = st.sampled_from(["\n\n"] * 6 + ["\n", "\n\n\n", "", " \n\n", ',"more":1}\n\n', "\r\n\r\n"])
 _frames = st.one_of(
     st.builds(
@@ -460,6 +475,7 @@ _frames = st.one_of(
         end=_ends,
     ),
     st.just('{"type":"stdout","text":"plain\\n","timestamp":1795377424075}\n\n'),
+    st.just('{"type":"stderr","text":"plain\\n","timestamp":1795377424076}\n\n'),
     st.sampled_from(['{"type":"ping"}\n\n', "event: stdout\n", ": note\n", "data: {}\n\n", "nonsense\n\n", "\n"]),
 )
 
@@ -474,19 +490,22 @@ def test_events_that_are_decoded_many_at_a_time_are_the_ones_decoded_line_by_lin
         assert at_once == until_it_fails(chunks)
 
 
+STAMP = 1795377424075
+
+
 def test_output_as_the_daemon_writes_it_is_decoded_in_runs() -> None:
     frame = '{"type":"%s","text":"%s","timestamp":%d}\n\n'
     text = "".join(
         [
             '{"type":"init","text":"id"}\n\n',
-            *(frame % ("stdout", f'line {number} \\"quoted\\" \\u003c\\n', number) for number in range(3)),
-            frame % ("stderr", "", 3),
+            *(frame % ("stdout", f'line {number} \\"quoted\\" \\u003c\\n', STAMP + number) for number in range(3)),
+            frame % ("stderr", "", STAMP),
             '{"type":"execution_complete"}\n\n',
         ]
     )
     assert EventDecoder().feed(text.encode()) == [
         ServerEvent("init", "id"),
-        sse.OutputRun("stdout", [f'line {number} "quoted" <\n' for number in range(3)], [0, 1, 2]),
-        sse.OutputRun("stderr", [""], [3]),
+        sse.OutputRun("stdout", [f'line {number} "quoted" <\n' for number in range(3)], [STAMP, STAMP + 1, STAMP + 2]),
+        sse.OutputRun("stderr", [""], [STAMP]),
         ServerEvent("execution_complete"),
     ]
