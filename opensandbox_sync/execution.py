@@ -13,7 +13,7 @@ from array import array
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, islice
+from itertools import accumulate, chain, islice, repeat
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -191,10 +191,14 @@ class MessageLog(Sequence):  # type: ignore[type-arg]
         return self._pieces[0] if self._pieces else ""
 
     def _lines(self) -> Iterator[str]:
-        whole, at = self._whole(), 0
-        for size in self._sizes:
-            yield whole[at : at + size]
-            at += size
+        sizes = iter(self._sizes)
+        for piece in chain(self._pieces, self._fresh):
+            at = 0
+            while at < len(piece):
+                size = next(sizes)
+                yield piece[at : at + size]
+                at += size
+        yield from repeat("", len(list(sizes)))
         for text, _ in self._tail:
             yield text
 

@@ -200,6 +200,9 @@ class Transport:
                     raise call.refused(response, limit)
                 try:
                     content = call.guard(partial(_content, response))
+                except BaseException:
+                    response.raw.close()  # what is left of this answer must not be taken for the next one
+                    raise
                 finally:
                     response.raw.release_conn()
                 return Answer(response.status_code, response.headers, content, action, call.request_id)
@@ -822,7 +825,7 @@ def _content(response: requests.Response) -> bytes:
         content: bytes = answer.fp.read(answer.length)
     except MemoryError:
         raw.close()
-        raise ProtocolError(f"the server promises {promised} bytes, more than the memory has room for") from None
+        raise OSError(f"the server promises {promised} bytes, more than the memory has room for") from None
     if len(content) < answer.length:
         raw.close()
         raise ConnectionError(f"the body ended {answer.length - len(content)} bytes short")

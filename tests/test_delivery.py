@@ -260,6 +260,15 @@ def test_an_answer_shorter_than_it_says_is_an_error_and_no_shorter_answer(wire: 
             sandbox.info()
 
 
+def test_a_connection_with_an_answer_that_came_only_in_part_is_closed(wire: Dict[str, Any]) -> None:
+    """The rest of it would be taken for the next answer."""
+    part = [b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345", HANG]
+    with scripted({f"GET {INFO}": part}, timeout=0.3, **wire) as (sandbox, server):
+        with pytest.raises(RequestTimeoutError):
+            sandbox.info()
+        until(lambda: server.ended == 1, "the connection was closed")
+
+
 def test_closing_the_client_ends_a_wait_between_two_attempts() -> None:
     policy = RetryPolicy(initial_backoff=60, max_backoff=60)
     with scripted({f"GET {INFO}": refusal(503, "BUSY", "later")}, retry=policy, timeout=100) as (sandbox, server):

@@ -15,7 +15,7 @@ from typing import Any, Dict, Iterable, List
 import pytest
 import requests
 
-from opensandbox_sync import SandboxClient
+from opensandbox_sync import RetryPolicy, SandboxClient
 from opensandbox_sync.errors import (
     BadRequestError,
     InvalidArgumentError,
@@ -130,6 +130,33 @@ def test_the_length_that_a_daemon_gives_a_directory_is_not_believed(tmp_path: Pa
         for session in options.values():
             session.close()
     assert list(tmp_path.iterdir()) == []
+
+
+NONSENSE: Dict[str, List[Any]] = {
+    "a length without a body, as an error": [b"HTTP/1.1 500 Odd\r\nContent-Length: %d\r\n\r\n" % (2**63 - 1), b""],
+    "a proxy's error": refusal(502, "", "Bad Gateway"),
+    "a body cut at once": [b"HTTP/1.1 200 OK\r\nContent-Length: 4096\r\n\r\n", b""],
+}
+
+
+@pytest.mark.parametrize("nonsense", NONSENSE)
+def test_what_comes_of_reading_a_directory_is_told_as_that(tmp_path: Path, nonsense: str) -> None:
+    info = {"path": "/d", "type": "directory", "size": 4096, "mode": 755, "owner": "root", "group": "root"}
+    table = {"GET /files/download": NONSENSE[nonsense], "GET /files/info": whole(200, {"/d": info})}
+    with scripted(table, retry=RetryPolicy(max_retries=0)) as (sandbox, _):
+        for act in (lambda: sandbox.files.read_text("/d"), lambda: sandbox.files.read_bytes("/d")):
+            with pytest.raises(BadRequestError, match="is a directory"):
+                act()
+        if "cut" not in nonsense:
+            with pytest.raises(BadRequestError, match="is a directory"):
+                sandbox.files.download("/d", tmp_path / "d")
+
+
+def test_a_read_that_fails_of_a_file_keeps_its_own_error() -> None:
+    info = {"path": "/f", "type": "file", "size": 1, "mode": 644, "owner": "root", "group": "root"}
+    table = {"GET /files/download": refusal(500, "X", "disk on fire"), "GET /files/info": whole(200, {"/f": info})}
+    with scripted(table) as (sandbox, _), pytest.raises(ServerError, match="disk on fire"):
+        sandbox.files.read_text("/f")
 
 
 def test_a_download_without_a_length_is_measured_by_a_range(tmp_path: Path) -> None:
@@ -545,7 +572,7 @@ def test_where_no_thread_can_be_started_a_tree_comes_anyway(tmp_path: Path, monk
 
 _INTERRUPTED = """
 import signal, sys
-from opensandbox_sync import SandboxClient
+from opensandbox_sync import RetryPolicy, SandboxClient
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with SandboxClient(domain=sys.argv[1]) as client:
     sandbox = client.connect(sys.argv[2], wait_ready=False)

@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Option
 from ..errors import (
     ApiError,
     ConflictError,
+    ConnectError,
     NotFoundError,
     NotSupportedError,
     ProtocolError,
+    RequestTimeoutError,
+    SandboxError,
     ServerError,
     TransportError,
 )
@@ -68,6 +71,10 @@ class FileRoutes:
             )
         except ProtocolError as error:
             raise directory_error(path) from error
+        except (TransportError, ServerError) as error:
+            raise self._unread(path, error) from error
+        if params and not answer.content and self._is_directory(path):
+            raise directory_error(path)  # lines of one are none, and no error
         size = part_length(path, part, answer.status, answer.headers)
         check_size(path, part, len(answer.content), size)
         return answer.content
@@ -86,7 +93,8 @@ class FileRoutes:
                 idle=client.config.timeout_seconds,
             )
         except ApiError as error:
-            raise _meant(error, "/files/download") from error
+            meant = _meant(error, "/files/download")
+            raise (self._unread(path, meant) if isinstance(meant, ServerError) else meant) from error
         try:
             if (length_of(body.headers) or 0) > _MOST_BYTES:
                 raise directory_error(path)
@@ -94,6 +102,20 @@ class FileRoutes:
         except BaseException:
             body.close()
             raise
+
+    def _unread(self, path: str, error: SandboxError) -> SandboxError:
+        """The error for a read that failed: of a directory the daemon promises more bytes than there are, with one
+        status or another, and what a proxy makes of that differs again.
+        """
+        if isinstance(error, (ConnectError, RequestTimeoutError, NotSupportedError)) or not self._is_directory(path):
+            return error
+        return directory_error(path)
+
+    def _is_directory(self, path: str) -> bool:
+        try:
+            return self.infos([path])[path].type == "directory"
+        except SandboxError:
+            return False
 
     def size(self, path: str) -> int:
         """How many bytes a read of ``path`` gives; a link is followed."""

@@ -651,6 +651,9 @@ def test_reading_a_directory_is_refused_with_what_to_do_instead(
 ) -> None:
     for act in (
         lambda: files.read_text(folder),
+        lambda: files.read_text(folder, offset=1),
+        lambda: files.read_text(folder, limit=3),
+        lambda: files.read_lines(folder),
         lambda: files.read_bytes(folder),
         lambda: next(files.iter_bytes(folder)),
         lambda: files.download(folder, tmp_path / "new"),
