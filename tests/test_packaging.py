@@ -95,8 +95,6 @@ def test_the_embedded_server_shares_no_code_with_the_client(path: Path) -> None:
 
 
 def test_a_wheel_holds_every_module_the_types_and_the_licence(tmp_path: Path) -> None:
-    pytest.importorskip("setuptools")
-    pytest.importorskip("wheel")
     source = tmp_path / "source"
     source.mkdir()
     shutil.copytree(PACKAGE, source / "opensandbox_sync", ignore=shutil.ignore_patterns("__pycache__"))
