@@ -227,7 +227,7 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
     def connect(self) -> None:
         self._take_limit()  # a secure connection is made before its request is
         super().connect()
-        self.opened = self.sock
+        self.opened, self.used_at = self.sock, time.monotonic()
 
     def _new_conn(self) -> Any:
         sock = super()._new_conn()

@@ -7,11 +7,32 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Dict, Generic, Iterable, Iterator, List, Mapping, Optional, Sequence, Type, TypeVar, overload
+from pathlib import PurePath
+from typing import (
+    Any,
+    Dict,
+    Generic,
+    Iterable,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Sequence,
+    Type,
+    TypeVar,
+    Union,
+    overload,
+)
 
 from .errors import InvalidArgumentError
 
 T = TypeVar("T")
+RemotePath = Union[str, PurePath]
+
+
+def as_text(value: Any) -> Any:
+    """A path object as the text that it is in a sandbox; anything else as it is, for a check to take or refuse."""
+    return value.as_posix() if isinstance(value, PurePath) else value
 
 
 def is_text(value: Any) -> bool:
@@ -129,11 +150,17 @@ def check_argv(name: str, value: Any) -> List[str]:
         raise InvalidArgumentError(
             f"{name} must be a list of words that is not empty, such as ['sleep', '60'], not {shown(value)}"
         )
-    for word in value:
+    words = [as_text(word) for word in value]
+    for index, word in enumerate(words):
         if not is_text(word):
-            raise InvalidArgumentError(f"{name} must hold texts without NUL, not {shown(word)}")
-    require_text(f"{name}[0]", value[0])
-    return list(value)
+            raise InvalidArgumentError(f"{name}[{index}] must be text without NUL, not {shown(word)}")
+    require_text(f"{name}[0]", words[0])
+    return words
+
+
+def check_directory(name: str, value: Any) -> str:
+    """A directory in the sandbox, as text."""
+    return require_text(name, as_text(value), "'/tmp'")
 
 
 # -- what a user sends ---------------------------------------------------------------------------------------------
@@ -587,6 +614,10 @@ class SandboxInfo:
     def state(self) -> str:
         """``status.state``."""
         return self.status.state
+
+    def __repr__(self) -> str:
+        image = f", {self.image.uri}" if self.image is not None else ""
+        return f"<SandboxInfo {self.id} {self.state}{image}>"
 
     def _repr_html_(self) -> str:
         from .notebook import info_html

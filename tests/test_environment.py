@@ -251,6 +251,15 @@ def test_https_with_a_private_authority_works_on_every_plane(
     assert secure.asked("DELETE", SANDBOX_ID)
 
 
+def test_a_secure_connection_that_was_just_made_carries_a_create(
+    secure: Scripted, authority: Tuple[Path, ssl.SSLContext]
+) -> None:
+    """What must not be sent twice goes out on a fresh connection, and this one is."""
+    with SandboxClient(domain=f"https://{secure.address}", verify=str(authority[0])) as client:
+        client.create("image", wait_ready=False)
+    assert secure.connection_count == 1
+
+
 def test_https_over_the_users_session_takes_its_authority(
     secure: Scripted, authority: Tuple[Path, ssl.SSLContext]
 ) -> None:

@@ -372,6 +372,12 @@ def test_a_long_output_is_cut_on_the_page_only() -> None:
     assert len(repr(execution)) < 200
 
 
+def test_the_plain_form_of_what_the_server_tells_is_one_short_line() -> None:
+    assert repr(FileInfo("/a", "file", 3, 0o644, owner="root")) == "<FileInfo '/a' file, 3 bytes, 0o644>"
+    info = SandboxInfo("s", SandboxStatus("Running"), image=ImageSpec("python:3.12"), metadata={"a": "b" * 500})
+    assert repr(info) == "<SandboxInfo s Running, python:3.12>"
+
+
 def test_a_listing_is_a_list_and_a_table() -> None:
     files = FileList([FileInfo("/a", "directory", 4096, 0o755, owner="root", group="root")])
     assert files == [files[0]]

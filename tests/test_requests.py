@@ -10,6 +10,7 @@ import json
 import logging
 import pickle
 from datetime import datetime, timezone
+from pathlib import PurePosixPath
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
@@ -305,10 +306,10 @@ def test_the_servers_own_proxy_is_known_however_its_name_is_written(wire: Any, d
 def test_an_argv_is_sent_as_one(wire: Any, client: SandboxClient) -> None:
     wire.post(f"{EXECD}/command", body=b'{"type":"init","text":"c1"}\n\n{"type":"execution_complete"}\n\n')
     sandbox = client.connect(ID, wait_ready=False)
-    sandbox.commands.run(("echo", "a b"))
+    sandbox.commands.run((PurePosixPath("/bin/echo"), "a b"))
     sandbox.commands.start(["sleep", "60"], timeout=60)
     assert [body_of(request) for request in sent(wire)] == [
-        {"argv": ["echo", "a b"]},
+        {"argv": ["/bin/echo", "a b"]},
         {"argv": ["sleep", "60"], "timeout": 60000, "background": True},
     ]
 

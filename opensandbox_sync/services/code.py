@@ -24,7 +24,7 @@ from ..errors import (
     ServerError,
 )
 from ..execution import INTERRUPT_SECONDS, Execution, ExecutionStream, Fold, Run, open_stream
-from ..models import require_text
+from ..models import RemotePath, check_directory, require_text
 from .commands import OnEvent, OnResult, OnText, as_not_found, checked_max_output, watcher
 
 if TYPE_CHECKING:
@@ -103,13 +103,13 @@ class CodeService:
         """
         return self._open(code, language, context, timeout, capture, max_output)
 
-    def create_context(self, language: str = "python", *, cwd: Optional[str] = None) -> CodeContext:
+    def create_context(self, language: str = "python", *, cwd: Optional[RemotePath] = None) -> CodeContext:
         """Start a kernel of its own for ``language``, in the directory ``cwd``; may take minutes where a kernel is
         slow to start.
         """
         body = {"language": require_text("language", language, "'python'")}
         if cwd is not None:
-            body["cwd"] = require_text("cwd", cwd, "'/tmp'")
+            body["cwd"] = check_directory("cwd", cwd)
         answer = self._request(
             "POST", "/code/context", f"create a {language} context", json=body, timeout=_KERNEL_START
         )

@@ -24,13 +24,13 @@ from ..errors import (
     StreamInterruptedError,
 )
 from ..execution import INTERRUPT_SECONDS, Execution, ExecutionResult, ExecutionStream, Fold, Run, open_stream
-from ..models import check_env, check_whole, is_text, require_text, shown
+from ..models import RemotePath, as_text, check_argv, check_directory, check_env, check_whole, require_text, shown
 from ..sse import Decoded, OutputRun, ServerEvent, each_event
 
 if TYPE_CHECKING:
     from ..sandbox import Sandbox
 
-Command = Union[str, Sequence[str]]
+Command = Union[str, Sequence[RemotePath]]
 OnText = Optional[Callable[[str], Any]]
 OnResult = Optional[Callable[[ExecutionResult], Any]]
 OnEvent = Optional[Callable[[ServerEvent], Any]]
@@ -72,7 +72,7 @@ class CommandService:
         self,
         command: Command,
         *,
-        cwd: Optional[str] = None,
+        cwd: Optional[RemotePath] = None,
         env: Optional[Mapping[str, str]] = None,
         timeout: Optional[Duration] = None,
         uid: Optional[int] = None,
@@ -87,7 +87,8 @@ class CommandService:
     ) -> Execution:
         """Run a command, wait for its end, and return what it did.
 
-        A text goes to the shell (``bash -c``); a list is an argv that no shell sees. The standard input is empty.
+        A text goes to the shell (``bash -c``); a list is an argv that no shell sees. ``cwd`` and the words of a list may
+        be path objects. The standard input is empty.
         ``timeout`` (seconds) is a promise on the wall clock: the command is killed, and ``CommandTimeoutError`` carries
         what came. Without it only the silence of the connection ends the wait (``idle_timeout`` of the client); an exit
         code that is not 0 is returned, or with ``check`` raised as ``CommandError``.
@@ -110,7 +111,7 @@ class CommandService:
         self,
         command: Command,
         *,
-        cwd: Optional[str] = None,
+        cwd: Optional[RemotePath] = None,
         env: Optional[Mapping[str, str]] = None,
         timeout: Optional[Duration] = None,
         uid: Optional[int] = None,
@@ -128,7 +129,7 @@ class CommandService:
         self,
         command: Command,
         *,
-        cwd: Optional[str] = None,
+        cwd: Optional[RemotePath] = None,
         env: Optional[Mapping[str, str]] = None,
         timeout: Optional[Duration] = None,
         uid: Optional[int] = None,
@@ -365,7 +366,7 @@ class BackgroundCommand:
 def command_body(
     command: Command,
     *,
-    cwd: Optional[str],
+    cwd: Optional[RemotePath],
     env: Optional[Mapping[str, str]],
     timeout: Optional[Duration],
     uid: Optional[int],
@@ -376,11 +377,11 @@ def command_body(
     if isinstance(command, str):
         body["command"] = require_text("command", command, "'echo hello'")
     elif isinstance(command, Sequence) and not isinstance(command, (bytes, bytearray)):
-        body["argv"] = _argv(command)
+        body["argv"] = check_argv("command", command)
     else:
         raise InvalidArgumentError(f"command must be a text or a list of words, not {type(command).__name__}")
     if cwd is not None:
-        body["cwd"] = require_text("cwd", cwd, "'/tmp'")
+        body["cwd"] = check_directory("cwd", cwd)
     if env is not None:
         check_env("env", env)
         body["envs"] = dict(env)
@@ -392,16 +393,6 @@ def command_body(
     if gid is not None and uid is None:
         raise InvalidArgumentError("gid needs uid: the daemon sets both or neither")
     return body
-
-
-def _argv(command: Sequence[str]) -> Any:
-    if not command:
-        raise InvalidArgumentError("command must not be an empty list; its first word is the program")
-    for index, word in enumerate(command):
-        if not is_text(word):
-            raise InvalidArgumentError(f"command[{index}] must be text without NUL, not {word!r}")
-    require_text("command[0]", command[0], "'ls'")
-    return list(command)
 
 
 def milliseconds(name: str, value: Duration) -> int:
@@ -470,7 +461,7 @@ def as_not_found(error: ApiError) -> NotFoundError:
 def _no_argv(command: Command) -> NotSupportedError:
     import shlex
 
-    joined = " ".join(map(shlex.quote, command))
+    joined = " ".join(shlex.quote(as_text(word)) for word in command)
     return NotSupportedError(
         f"this sandbox's daemon takes no argv lists (1.1 does); pass the text shlex.join(command) instead: {joined!r}",
         code="NOT_SUPPORTED",

@@ -6,14 +6,13 @@ import codecs
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import PurePath
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar, Union
 from urllib.parse import quote
 
 from ..codec import SnakeCaseModel, decode
 from ..errors import ApiError, BadRequestError, InvalidArgumentError, ProtocolError
+from ..models import RemotePath, as_text
 
-RemotePath = Union[str, PurePath]
 Mode = Union[int, str]
 AnyApiError = TypeVar("AnyApiError", bound=ApiError)
 
@@ -40,6 +39,9 @@ class FileInfo(SnakeCaseModel):
     created_at: Optional[datetime] = None
     owner: Optional[str] = None
     group: Optional[str] = None
+
+    def __repr__(self) -> str:
+        return f"<FileInfo {self.path!r} {self.type}, {self.size} bytes, {self.mode:#o}>"
 
 
 class FileList(List[FileInfo]):
@@ -83,7 +85,7 @@ def infos_of(data: Any) -> FileList:
 
 def checked_path(path: Any, name: str = "path") -> str:
     """A path in the sandbox as text. An empty one is refused: to some routes it is the daemon's own directory."""
-    text = path.as_posix() if isinstance(path, PurePath) else path
+    text = as_text(path)
     if not isinstance(text, str) or not text:
         raise InvalidArgumentError(f"{name} must be a path in the sandbox, such as '/tmp/a.txt'; got {path!r}")
     return checked_name(name, text)

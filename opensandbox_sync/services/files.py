@@ -9,11 +9,11 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union, overload
 
 from ..errors import ApiError, InvalidArgumentError, NotFoundError, NotSupportedError, ProtocolError
+from ..models import RemotePath
 from .file_routes import FileRoutes, blocks
 from .file_wire import (
     FileInfo,
     Mode,
-    RemotePath,
     WriteEntry,
     checked_count,
     checked_encoding,

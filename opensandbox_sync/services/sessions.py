@@ -10,7 +10,7 @@ from ..codec import SnakeCaseModel, decode
 from ..config import Duration, seconds
 from ..errors import InvalidArgumentError, NotFoundError, SandboxError, ServerError
 from ..execution import Execution, ExecutionStream, Fold, Run, open_stream
-from ..models import require_text
+from ..models import RemotePath, check_directory, require_text
 from ..transport import logger
 from .commands import OnEvent, OnResult, OnText, as_not_found, checked_max_output, milliseconds, watcher
 
@@ -34,9 +34,9 @@ class SessionService:
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
 
-    def create(self, *, cwd: Optional[str] = None) -> BashSession:
+    def create(self, *, cwd: Optional[RemotePath] = None) -> BashSession:
         """Make a session, in the directory ``cwd`` (created where it does not exist) or in the daemon's own."""
-        body = None if cwd is None else {"cwd": require_text("cwd", cwd, "'/tmp'")}
+        body = None if cwd is None else {"cwd": check_directory("cwd", cwd)}
         answer = self._sandbox._client._transport.request(
             self._sandbox._execd, "POST", "/session", action="create a session", json=body
         )
@@ -54,7 +54,7 @@ class SessionService:
         session_id: str,
         command: str,
         *,
-        cwd: Optional[str] = None,
+        cwd: Optional[RemotePath] = None,
         timeout: Optional[Duration] = None,
         check: bool = False,
         on_stdout: OnText = None,
@@ -87,7 +87,7 @@ class SessionService:
         session_id: str,
         command: str,
         *,
-        cwd: Optional[str] = None,
+        cwd: Optional[RemotePath] = None,
         timeout: Optional[Duration] = None,
         capture: bool = True,
         max_output: Optional[int] = None,
@@ -100,7 +100,7 @@ class SessionService:
         path = f"{_path(session_id)}/run"
         body: Dict[str, Any] = {"command": _text(command)}
         if cwd is not None:
-            body["cwd"] = require_text("cwd", cwd, "'/tmp'")
+            body["cwd"] = check_directory("cwd", cwd)
         if timeout is not None:
             body["timeout"] = milliseconds("timeout", timeout)
         limit = None if timeout is None else seconds("timeout", timeout)
@@ -138,7 +138,7 @@ class BashSession:
         self,
         command: str,
         *,
-        cwd: Optional[str] = None,
+        cwd: Optional[RemotePath] = None,
         timeout: Optional[Duration] = None,
         check: bool = False,
         on_stdout: OnText = None,
@@ -167,7 +167,7 @@ class BashSession:
         self,
         command: str,
         *,
-        cwd: Optional[str] = None,
+        cwd: Optional[RemotePath] = None,
         timeout: Optional[Duration] = None,
         capture: bool = True,
         max_output: Optional[int] = None,

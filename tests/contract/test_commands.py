@@ -9,6 +9,7 @@ import signal
 import threading
 import uuid
 from datetime import timedelta
+from pathlib import PurePosixPath
 from typing import Any, Callable, Dict, List
 
 import pytest
@@ -109,6 +110,13 @@ def test_cwd_and_env_hold_for_one_run(sandbox: Sandbox) -> None:
     execution = sandbox.commands.run('pwd; echo "$GREETING"', cwd="/usr", env={"GREETING": "hi 'x' \"y\" $z"})
     assert execution.stdout.split("\n")[:2] == ["/usr", "hi 'x' \"y\" $z"]
     assert sandbox.commands.run('echo "[$GREETING]"').stdout.strip() == "[]"
+
+
+def test_a_directory_and_words_may_be_path_objects(sandbox: Sandbox) -> None:
+    assert sandbox.commands.run("pwd", cwd=PurePosixPath("/usr")).stdout.strip() == "/usr"
+    with sandbox.sessions.create(cwd=PurePosixPath("/usr")) as session:
+        assert session.run("pwd").stdout.strip() == "/usr"
+        assert session.run("pwd", cwd=PurePosixPath("/tmp")).stdout.strip() == "/tmp"
 
 
 def test_a_directory_that_is_not_there_is_refused_with_the_daemons_words(sandbox: Sandbox) -> None:
