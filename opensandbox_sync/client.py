@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from typing import (
@@ -13,13 +12,11 @@ from typing import (
     Callable,
     Dict,
     Iterable,
-    Iterator,
     List,
     Mapping,
     Optional,
     Sequence,
     Tuple,
-    Type,
     TypeVar,
     Union,
 )
@@ -63,7 +60,7 @@ from .models import (
     require_text,
 )
 from .sandbox import Sandbox, _check_port
-from .transport import Answer, Plane, Transport, logger, new_request_id
+from .transport import Answer, Plane, Transport, new_request_id
 
 if TYPE_CHECKING:
     import requests
@@ -255,10 +252,8 @@ class SandboxClient:
             if on_progress is not None:
                 on_progress(f"sandbox {sandbox.id} {'is ready' if wait_ready else 'was created'}")
         except BaseException:
-            try:
-                sandbox.kill()
-            except SandboxError as failure:
-                logger.debug("sandbox %s was not killed: %s", sandbox.id, failure)
+            sandbox._end()
+            sandbox.detach()
             raise
         return sandbox
 
@@ -367,7 +362,7 @@ class SandboxClient:
             action=f"patch metadata of sandbox {sandbox_id}",
             json=dict(patch),
         )
-        return decode_answer(SandboxInfo, answer)
+        return answer.decode(SandboxInfo)
 
     def endpoint(
         self,
@@ -502,7 +497,7 @@ class SandboxClient:
 
     def _info(self, sandbox_id: str, **options: Any) -> SandboxInfo:
         answer = self._call("GET", _path(sandbox_id), action=f"look up sandbox {sandbox_id}", **options)
-        return decode_answer(SandboxInfo, answer)
+        return answer.decode(SandboxInfo)
 
     def _resume(self, sandbox_id: str) -> None:
         self._call("POST", _path(sandbox_id) + "/resume", action=f"resume sandbox {sandbox_id}")
@@ -529,7 +524,7 @@ class SandboxClient:
             params=params,
             timeout=timeout,
         )
-        endpoint = decode_answer(Endpoint, answer)
+        endpoint = answer.decode(Endpoint)
         endpoint.scheme = self.config.scheme
         try:
             self._transport.normalised(endpoint.url)
@@ -573,12 +568,14 @@ def page_params(page: int, page_size: int) -> List[Tuple[str, Any]]:
 
 def decode_page(model: Any, answer: Answer) -> Page[Any]:
     """A page of ``model`` from ``{items, pagination}``; servers send null for no items."""
-    data = answer.json()
-    if not isinstance(data, dict) or not isinstance(data.get("items") or [], list):
-        raise ProtocolError("the server's list has no items", request_id=answer.request_id)
-    with _naming_the_call(answer):
+
+    def read(data: Any) -> Page[Any]:
+        if not isinstance(data, dict) or not isinstance(data.get("items") or [], list):
+            raise ProtocolError("the server's list has no items")
         items = [decode(model, item) for item in data.get("items") or []]
         return Page(items, decode(Pagination, data.get("pagination") or {}))
+
+    return answer.read(read)
 
 
 def all_pages(read: Callable[[int], Page[T]], key: Callable[[T], str]) -> List[T]:
@@ -606,18 +603,3 @@ def metadata_params(metadata: Optional[Mapping[str, str]]) -> List[Tuple[str, An
         return []
     # The server decodes this once more than the rest of the query.
     return [("metadata", "&".join(f"{quote(k, safe='')}={quote(v, safe='')}" for k, v in metadata.items()))]
-
-
-def decode_answer(model: Type[T], answer: Answer) -> T:
-    """The answer as ``model``; a ``ProtocolError`` has the request's id."""
-    with _naming_the_call(answer):
-        return decode(model, answer.json())
-
-
-@contextmanager
-def _naming_the_call(answer: Answer) -> Iterator[None]:
-    try:
-        yield
-    except ProtocolError as error:
-        error.request_id = error.request_id or answer.request_id
-        raise

@@ -15,7 +15,7 @@ import socket
 import ssl
 import threading
 import time
-from typing import Any, Callable, Optional, Set
+from typing import Any, Callable, Optional
 
 from urllib3 import HTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -45,7 +45,7 @@ class Limit:
         self.sent = False
         # Bytes that may still be read when the deadline has passed.
         self._late = _LATE_BYTES
-        #: Seconds to go on reading for the answer's start after a KeyboardInterrupt; see Connection.getresponse.
+        #: Seconds to go on reading for the answer's start after a KeyboardInterrupt; see _awaited.
         self.linger = 0.0
         self.awaits_start = False
         self.interrupted = False
@@ -201,7 +201,7 @@ class _Response(http.client.HTTPResponse):
         return True
 
 
-_Base: Any = object  # the urllib3 connection that a subclass adds: its calls are behind super()
+_Base: Any = object  # the urllib3 class that a subclass adds: its calls are behind super()
 
 
 class _LimitedConnection(_Base):  # type: ignore[misc]
@@ -213,13 +213,13 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
     limit = Limit(None, None)
 
     # Set by the transport, through a subclass: the connections that it can end, and whether it has.
-    registry: Set[Any]
+    registry: Any
     closed: threading.Event
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.response_class = self._make_response
-        self.registry.add(self)
+        self.registry[id(self)] = self
 
     def _make_response(self, sock: Any, *args: Any, **kwargs: Any) -> _Response:
         return _Response(sock, *args, connection=self, **kwargs)
@@ -243,8 +243,11 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
     def _take_limit(self) -> None:
         self.limit = getattr(current, "limit", None) or Limit(None, None)
         self.limit.taken = True
-        if self.sock is not None and self.limit.once and time.monotonic() - self.used_at > _FRESH_SECONDS:
-            # The server may be closing it this moment, and a request lost there could not be sent again.
+        self.close_if_stale(self.limit)
+
+    def close_if_stale(self, limit: Limit) -> None:
+        """The server may be closing it this moment, and a request lost there could not be sent again."""
+        if self.sock is not None and limit.once and time.monotonic() - self.used_at > _FRESH_SECONDS:
             self.close()
 
     def exchange(self, method: str, message: bytes, connect_timeout: Optional[float]) -> _Response:
@@ -305,7 +308,19 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
                 pass  # not connected any more
 
 
-class _PlainPool(HTTPConnectionPool):
+class _Pool(_Base):  # type: ignore[misc]
+    """What our pools share."""
+
+    def _get_conn(self, timeout: Optional[float] = None) -> Any:
+        connection = super()._get_conn(timeout)
+        limit = getattr(current, "limit", None)
+        if limit is not None:
+            # Before urllib3 looks whether it has to connect: through a proxy that is more than a new socket.
+            connection.close_if_stale(limit)
+        return connection
+
+
+class _PlainPool(_Pool, HTTPConnectionPool):
     """Plain HTTP by the short way: one message, one ``sendall``, one answer.
 
     urllib3's own ``urlopen`` does retries, redirects, proxies and URL parsing around that, which takes longer than the
@@ -364,7 +379,7 @@ class _PlainPool(HTTPConnectionPool):
             return None
 
 
-def connection_pools(registry: Set[Any], closed: threading.Event) -> Any:
+def connection_pools(registry: Any, closed: threading.Event) -> Any:
     """The pool classes for a urllib3 ``PoolManager``; their connections are found in ``registry``, and send nothing
     once it is ``closed``.
     """
@@ -378,7 +393,7 @@ def connection_pools(registry: Set[Any], closed: threading.Event) -> Any:
     class Pool(_PlainPool):
         ConnectionCls = Connection
 
-    class SecurePool(HTTPSConnectionPool):
+    class SecurePool(_Pool, HTTPSConnectionPool):
         ConnectionCls = SecureConnection
 
     Connection.registry = SecureConnection.registry = registry

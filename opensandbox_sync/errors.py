@@ -27,7 +27,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple, Type
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple, Type, TypeVar
 
 if TYPE_CHECKING:
     from .execution import Execution
@@ -235,6 +235,22 @@ _BY_STATUS: Dict[int, Type[ApiError]] = {
     429: RateLimitError,
     501: NotSupportedError,
 }
+
+
+A = TypeVar("A", bound=ApiError)
+
+
+def as_class(kind: Type[A], error: ApiError, message: Optional[str] = None) -> A:
+    """The same answer as an error of another class, caused by it: a status may mislead."""
+    made = kind(
+        message or str(error),
+        code=error.code,
+        request_id=error.request_id,
+        status_code=error.status_code,
+        body=error.body,
+    )
+    made.__cause__ = error
+    return made
 
 
 def api_error_class(status_code: int) -> Type[ApiError]:

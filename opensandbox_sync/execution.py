@@ -377,8 +377,8 @@ class Execution:
         end = "timed out" if self.timed_out else self.signal or f"exit_code={self.exit_code}"
         if self.error is None and self.complete is None:
             end = "unfinished"
-        shown = self.stdout[:60]
-        return f"<Execution {self.id or '-'} {end}, stdout={shown!r}{'…' if len(self.stdout) > 60 else ''}>"
+        text = self.stdout
+        return f"<Execution {self.id or '-'} {end}, stdout={text[:60]!r}{'…' if len(text) > 60 else ''}>"
 
     def _repr_html_(self) -> str:
         from .notebook import execution_html
@@ -602,10 +602,9 @@ def open_stream(
         # The request left, so the run may be under way.
         if deadline is not None and time.monotonic() >= deadline:
             run.fold.execution.timed_out = True
+            late = "It had not begun by then; it may yet, and could not be interrupted (is the sandbox paused?)"
             raise CommandTimeoutError(
-                f"{cause} ({run.timeout:g} s). It had not begun by then; it may yet, and could not be interrupted "
-                "(is the sandbox paused?)",
-                execution=run.fold.execution,
+                f"{cause} ({run.timeout:g} s). {late if sent else 'It was not sent'}", execution=run.fold.execution
             ) from cause
         if not sent:
             raise
@@ -729,9 +728,8 @@ class ExecutionStream:
         if self._over:
             raise ClosedError(f"could not {self._run.action}: its stream is closed, and its end was not seen")
         try:
-            if self._body.interrupted:
-                self._body.interrupted = False
-                raise KeyboardInterrupt
+            if self._body.limit.interrupted:
+                raise KeyboardInterrupt  # it came before the answer's first byte
             return self._read_batch()
         except KeyboardInterrupt:
             self._told = True

@@ -634,11 +634,11 @@ class Endpoint:
     endpoint: str
     headers: Dict[str, str] = field(default_factory=dict, repr=False)
     #: ``http`` or ``https``, as the client that asked is configured.
-    scheme: str = field(default="http", repr=False)
+    scheme: str = field(default="http", init=False, repr=False)
     #: ``template`` where the server, not a sidecar, keeps the sandbox's network policy.
-    origin: Optional[str] = field(default=None, repr=False)
+    origin: Optional[str] = field(default=None, init=False, repr=False)
     #: Whether the address itself is a secret: it carries a signature.
-    signed: bool = field(default=False, repr=False)
+    signed: bool = field(default=False, init=False, repr=False)
 
     @property
     def url(self) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import time
-from typing import TYPE_CHECKING, Callable, Container, Optional, Tuple, TypeVar
+from typing import TYPE_CHECKING, Any, Callable, Container, Optional, Tuple, TypeVar
 
-from .config import DEFAULT_HEALTH_CHECK_POLLING_INTERVAL_MILLIS
+from .config import DEFAULT_HEALTH_CHECK_POLLING_INTERVAL_MILLIS, Duration, seconds
 from .errors import (
     ConnectError,
     NotFoundError,
     NotSupportedError,
+    RequestTimeoutError,
     SandboxError,
     SandboxFailedError,
     SandboxReadyTimeoutError,
@@ -28,6 +30,8 @@ _LONGEST_WAIT = DEFAULT_HEALTH_CHECK_POLLING_INTERVAL_MILLIS / 1000.0
 #: Seconds between two looks at the sandbox's state: a failed one says so there long before the deadline.
 _LOOK_EVERY = 1.0
 _ENDED = ("Failed", "Terminated")
+#: Seconds; the longest wait between two looks at a command.
+_LONGEST_LOOK_WAIT = 0.5
 #: Seconds; the longest wait between two looks at something that is being built.
 _LONGEST_BUILD_WAIT = 2.0
 
@@ -106,6 +110,26 @@ def raise_if_ended(sandbox: Sandbox, why: str, timeout: float) -> None:
         raise SandboxFailedError(
             f"sandbox {sandbox.id} is {status.state}: {reason} (last probe: {why})", code=status.reason
         )
+
+
+def wait_for_exit(
+    client: SandboxClient, what: str, look: Callable[[float], Any], timeout: Optional[Duration]
+) -> Optional[int]:
+    """Look until the status is not ``running`` any more, and return its ``exit_code``; ``look`` takes the seconds that
+    are left. Raises ``RequestTimeoutError`` after ``timeout`` seconds.
+    """
+    deadline = math.inf if timeout is None else time.monotonic() + seconds("timeout", timeout)
+    wait = _FIRST_WAIT
+    while True:
+        status = look(max(0.05, min(deadline - time.monotonic(), client.config.timeout_seconds)))
+        if not status.running:
+            code: Optional[int] = status.exit_code
+            return code
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise RequestTimeoutError(f"{what} is still running; nothing was interrupted")
+        client._transport.sleep(min(wait, left))
+        wait = min(wait * 1.5, _LONGEST_LOOK_WAIT)
 
 
 def wait_for_state(

@@ -29,7 +29,7 @@ from .errors import (
     ServerError,
     TransportError,
 )
-from .models import Endpoint, SandboxInfo, is_text
+from .models import Endpoint, SandboxInfo, check_whole, is_text
 from .readiness import wait_until_ready
 from .transport import Plane, logger
 
@@ -82,6 +82,11 @@ class _EndpointPlane(Plane):
         headers.update(endpoint.headers)
         return endpoint.url, headers
 
+    def is_kept_by_server(self) -> bool:
+        """Whether the server keeps what the sidecar behind this port does elsewhere."""
+        self.resolve(None)
+        return self.origin == "template"
+
     def forget(self) -> None:
         known, self._known = self._known, None
         if known is not None:
@@ -105,7 +110,8 @@ class Sandbox:
         self._at_exit: Optional[Callable[[], None]] = None
         # A fork's copy must not end what the parent still uses.
         self._owner_pid = os.getpid() if owned else None
-        self._planes: Dict[int, _EndpointPlane] = {}
+        self._execd = _EndpointPlane(self, DEFAULT_EXECD_PORT)
+        self._egress = _EndpointPlane(self, DEFAULT_EGRESS_PORT)
         choice = client.config.use_server_proxy
         self._proxied: Optional[bool] = None if choice == "auto" else bool(choice)
 
@@ -340,35 +346,27 @@ class Sandbox:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    @property
-    def _execd(self) -> _EndpointPlane:
-        return self._plane(DEFAULT_EXECD_PORT)
-
-    @property
-    def _egress(self) -> _EndpointPlane:
-        return self._plane(DEFAULT_EGRESS_PORT)
-
-    def _plane(self, port: int) -> _EndpointPlane:
-        return self._planes.setdefault(port, _EndpointPlane(self, port))
-
     def _kill_at_exit(self) -> None:
         """End it when the interpreter exits, if it then still is this process's to end."""
 
         def end() -> None:
-            client = self._client
-            if self._owner_pid != os.getpid() or (client._transport.closed and client._server is not None):
-                return  # another process's, or gone with the server that this client had started
-            try:
-                if client._transport.closed:
-                    with type(client)(client.config) as another:
-                        another.kill(self.id)
-                else:
-                    client.kill(self.id)
-            except SandboxError as failure:
-                logger.debug("sandbox %s was not killed at exit: %s", self.id, failure)
+            if self._owner_pid == os.getpid():
+                self._end()
 
         self._at_exit = end
         atexit.register(end)
+
+    def _end(self) -> None:
+        """Kill it, also where its client was closed meanwhile; what goes wrong is for the log alone."""
+        client = self._client
+        try:
+            if not client._transport.closed:
+                client.kill(self.id)
+            elif client._server is None:  # else it went with the server
+                with type(client)(client.config) as another:
+                    another.kill(self.id)
+        except SandboxError as failure:
+            logger.debug("sandbox %s was not killed: %s", self.id, failure)
 
     def _ping(self, timeout: float) -> None:
         self._client._transport.request(
@@ -376,8 +374,8 @@ class Sandbox:
         )
 
     def _forget_endpoints(self) -> None:
-        for plane in list(self._planes.values()):
-            plane.forget()
+        self._execd.forget()
+        self._egress.forget()
 
     def _choose_route(self, deadline: Optional[float]) -> bool:
         """For ``use_server_proxy="auto"``: whether to go through the server. The first address that answers is kept."""
@@ -436,6 +434,8 @@ class KeepAlive:
         self._failure: Optional[Exception] = None
 
     def __enter__(self) -> KeepAlive:
+        self._stop.clear()
+        self._failure = None
         info = self._sandbox.info()
         if info.expires_at is None:
             return self  # manual cleanup: there is nothing to renew, and the server would refuse it
@@ -469,5 +469,4 @@ class KeepAlive:
 
 
 def _check_port(port: Any) -> None:
-    if isinstance(port, bool) or not isinstance(port, int) or not 1 <= port <= 65535:
-        raise InvalidArgumentError(f"port must be a whole number from 1 to 65535, not {port!r}")
+    check_whole("port", port, 1, 65535)

@@ -12,7 +12,6 @@ import json as jsonlib
 import logging
 import math
 import os
-import select
 import ssl
 import threading
 import time
@@ -20,7 +19,7 @@ import uuid
 import weakref
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 from urllib.parse import quote, urlencode, urlsplit
 
 import requests
@@ -31,7 +30,7 @@ from requests.utils import get_environ_proxies
 
 from . import connections
 from .chunked import Dechunker
-from .codec import without_lone_surrogates
+from .codec import decode, without_lone_surrogates
 from .config import ConnectionConfig
 from .errors import (
     ApiError,
@@ -56,7 +55,8 @@ _FILE_BLOCK = 256 * 1024  # but the fewer calls of it are faster where a whole f
 _ERROR_BODY_BYTES = 64 * 1024
 _ERROR_BODY_SECONDS = 5.0
 _MOST_BYTES = 2**60  # what a length above this promises is not there
-_POOLS = 256
+_POOLS = 256  # servers whose connections are kept
+_CONNECTIONS = 256  # that are kept to one of them
 _REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -64,12 +64,14 @@ _BEFORE_SENDING = (
     requests.exceptions.ConnectTimeout,
     urllib3.exceptions.NewConnectionError,
     urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.ClosedPoolError,
     ssl.SSLCertVerificationError,
 )
 
 # Not as ASCII: half of a surrogate pair, which is no text, would go out as an escape and arrive as another.
 _to_json = jsonlib.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 
+T = TypeVar("T")
 Params = Union[Mapping[str, Any], Iterable[Tuple[str, Any]], None]
 
 
@@ -136,6 +138,18 @@ class Answer:
                 request_id=self.request_id,
             ) from None
 
+    def read(self, decode: Callable[[Any], T]) -> T:
+        """What ``decode`` makes of the parsed body; a ``ProtocolError`` has the request's id."""
+        try:
+            return decode(self.json())
+        except ProtocolError as error:
+            error.request_id = error.request_id or self.request_id
+            raise
+
+    def decode(self, model: Type[T]) -> T:
+        """The body as ``model``."""
+        return self.read(partial(decode, model))
+
 
 class Transport:
     """Makes the calls of one client; safe to share between threads, and usable on both sides of a fork."""
@@ -152,12 +166,13 @@ class Transport:
 
     def _begin(self) -> None:
         """Connections for this process: a fork shares sockets with its parent, and both would read from them."""
-        self._pid = os.getpid()
-        self._connections: Any = weakref.WeakSet()
-        self._bodies: Any = weakref.WeakSet()
+        # By id, so that others may add to them while close() goes through them.
+        self._connections: Any = weakref.WeakValueDictionary()
+        self._bodies: Any = weakref.WeakValueDictionary()
         self._proxies: Dict[Tuple[str, str], Dict[str, str]] = {}
         self._bases: Dict[str, str] = {}
         self._adapter = None if self.config.session is not None else _Adapter(self._connections, self._closed)
+        self._pid = os.getpid()  # last: who sees it takes what stands above
 
     # -- the two ways -----------------------------------------------------------------------------------------------
 
@@ -194,7 +209,7 @@ class Transport:
                 limit = connections.Limit(deadline if idle is None else None, idle)
                 response = call.send(body, kind, limit, connect_timeout)
                 if response.status_code == 404 and method == "DELETE" and may_be_done:
-                    response.raw.close()  # an attempt before this one did it, and only its answer was lost
+                    call.refused(response, limit)  # an attempt before this one did it, and only its answer was lost
                     return Answer(204, response.headers, b"", action, call.request_id)
                 if not 200 <= response.status_code < 300:
                     raise call.refused(response, limit)
@@ -207,18 +222,11 @@ class Transport:
                     response.raw.release_conn()
                 return Answer(response.status_code, response.headers, content, action, call.request_id)
             except (ApiError, TransportError) as error:
-                may_be_done = may_be_done or not isinstance(error, (ConnectError, RateLimitError))
-                wait = self._wait_before_retry(error, method, attempt) if retry else None
-                if wait is None or time.monotonic() + wait >= deadline:
+                if not (call.has_no_address or isinstance(error, (ConnectError, RateLimitError))):
+                    may_be_done = True
+                wait = self._wait_before_retry(error, call, deadline) if retry else None
+                if wait is None:
                     raise
-                logger.debug(
-                    "%s %s failed (%s); attempt %d in %.2f s",
-                    method,
-                    call.shown,
-                    error.code,
-                    attempt + 1,
-                    wait,
-                )
             self.sleep(wait)
 
     def stream(
@@ -238,7 +246,7 @@ class Transport:
         """Send a request and return its body as it comes; only a 2xx has one.
 
         ``idle`` is the longest silence (seconds), ``deadline`` a monotonic time for the whole. ``linger``: see
-        ``connections.Limit``. A request that left is not repeated.
+        ``connections.Limit``. A POST that left is not repeated.
         """
         body, kind = _encoded(json, None)
         attempt = 0
@@ -253,8 +261,10 @@ class Transport:
                     return Body(self, call, response, limit)
                 raise call.refused(response, limit)
             except (ApiError, TransportError) as error:
-                wait = self._wait_before_retry(error, method, attempt)
-                if wait is None or (deadline is not None and time.monotonic() + wait >= deadline):
+                if limit.interrupted:
+                    raise KeyboardInterrupt from None
+                wait = self._wait_before_retry(error, call, math.inf if deadline is None else deadline)
+                if wait is None:
                     raise
             self.sleep(wait)
 
@@ -275,17 +285,17 @@ class Transport:
             self._closed.set()
             if self._pid != os.getpid():
                 return  # the parent's connections are the parent's to close
-            for body in list(self._bodies):
-                body.end()
-            for connection in list(self._connections):
-                connection.end()
+            for reference in self._bodies.valuerefs() + self._connections.valuerefs():
+                alive = reference()
+                if alive is not None:
+                    alive.end()
             if self._adapter is not None:
                 self._adapter.close()
 
     def forget(self, base_url: str) -> None:
-        """Close the idle connections to an address that is gone."""
-        if self._adapter is not None and self._pid == os.getpid():
-            self._adapter.forget(self.normalised(base_url))
+        """Close the idle connections to an address that is gone; those to the server's own proxy are everybody's."""
+        if self._adapter is not None and self._pid == os.getpid() and _authority(base_url) != self.config.authority:
+            self._adapter.forget(_authority(self.normalised(base_url)))
         self._bases.pop(base_url, None)
 
     # -- inside -----------------------------------------------------------------------------------------------------
@@ -324,17 +334,24 @@ class Transport:
             found = self._proxies[key] = {} if loopback else dict(get_environ_proxies(url, no_proxy=None))
         return found
 
-    def _wait_before_retry(self, error: SandboxError, method: str, attempt: int) -> Optional[float]:
-        if isinstance(error, RequestTimeoutError):
-            return None  # the one deadline of all attempts has passed
+    def _wait_before_retry(self, error: SandboxError, call: _Call, deadline: float) -> Optional[float]:
+        """Seconds before the next attempt; None where there is none."""
+        if isinstance(error, RequestTimeoutError) or call.has_no_address:
+            return None  # the one deadline of all attempts has passed; or the look-up had attempts of its own
         api = error if isinstance(error, ApiError) else None
-        return self._retry.delay(
-            attempt,
-            repeatable=method in _REPEATABLE,
+        wait = self._retry.delay(
+            call.attempt,
+            repeatable=call.method in _REPEATABLE,
             status=api.status_code if api else None,
             retry_after=api.retry_after if api else None,
             unsent=isinstance(error, ConnectError),
         )
+        if wait is None or time.monotonic() + wait >= deadline:
+            return None
+        logger.debug(
+            "%s %s failed (%s); attempt %d in %.2f s", call.method, call.shown, error.code, call.attempt + 1, wait
+        )
+        return wait
 
 
 class _Call:
@@ -362,6 +379,11 @@ class _Call:
         self.url = ""
         self.request_id: Optional[str] = None
         self._limit: Optional[connections.Limit] = None
+
+    @property
+    def has_no_address(self) -> bool:
+        """Whether the address is not known yet: what goes wrong now is the look-up's."""
+        return not self.url
 
     @property
     def shown(self) -> str:
@@ -612,8 +634,6 @@ class Body:
         self.status = response.status_code
         self.request_id = call.request_id
         self.limit = limit
-        #: A Ctrl-C came before the answer's first byte; whoever reads must raise it, when the command is interrupted.
-        self.interrupted = limit.interrupted
         self._transport = transport
         self._call = call
         self._response = response
@@ -626,7 +646,7 @@ class Body:
         self._failure: Optional[ProtocolError] = None  # what came behind bytes that are still to be seen
         self._take: Any = self._answer.fp.read1 if self._answer is not None else None
         self._generic = None if self._answer is not None else _generic_blocks(response.raw)
-        transport._bodies.add(self)
+        transport._bodies[id(self)] = self
 
     def read(self) -> bytes:
         """The next bytes, without waiting for more than are there; ``b""`` once the body is whole.
@@ -634,20 +654,19 @@ class Body:
         Raises ``TransportError`` for one that was cut, ``RequestTimeoutError`` for silence, ``ClosedError`` after
         ``close``.
         """
-        while not self._ended:
+        block = b""
+        while not (block or self._ended or self._closed):
             try:
-                block: bytes = self._call.guard(self._read_block)
+                block = self._call.guard(self._read_block)
             except (SandboxError, AttributeError):
                 # close() in another thread takes the connection from under http.client, which then finds None.
                 # A close() of the client may have come before it knew of this body.
                 if not self._closed and not self._transport.closed:
                     raise
                 self._closed = True
-            if self._closed:
-                raise ClosedError(f"could not {self._call.action}: it was closed during the call")
-            if block:
-                return block
-        return b""
+        if self._closed:
+            raise ClosedError(f"could not {self._call.action}: it was closed during the call")
+        return block
 
     def _read_block(self) -> bytes:
         if self._generic is not None:
@@ -692,17 +711,10 @@ class Body:
         Nothing that goes wrong here matters to the caller, who has what it wants.
         """
         found = []
+        self.limit.deadline = time.monotonic() + seconds
         try:
-            answer = self._answer
-            if answer is not None:
-                deadline = time.monotonic() + seconds
-                while not self._ended:
-                    raw: Any = answer.fp.raw
-                    sock = raw.sock
-                    buffered = answer.fp.peek(1) if getattr(sock, "pending", int)() else b""
-                    if not buffered and not _readable(sock, max(0.0, deadline - time.monotonic())):
-                        break
-                    found.append(self._read_block())
+            while self._answer is not None and not self._ended:
+                found.append(self._read_block())
         except Exception as error:
             logger.debug("after the result: %s", type(error).__name__)
         self.close()
@@ -711,6 +723,8 @@ class Body:
     def end(self) -> None:
         """Wake the thread that reads, from another one."""
         self._closed = True
+        if self._ended:
+            return  # the connection is another call's by now
         connection: Any = getattr(self._response.raw, "connection", None)
         if hasattr(connection, "end"):
             connection.end()
@@ -747,7 +761,7 @@ class _Adapter(HTTPAdapter):
     def __init__(self, registry: Any, closed: threading.Event) -> None:
         self._pool_classes = connections.connection_pools(registry, closed)
         self._plain_pools: Dict[str, Any] = {}
-        super().__init__(pool_connections=_POOLS, pool_maxsize=_POOLS, max_retries=0)
+        super().__init__(pool_connections=_POOLS, pool_maxsize=_CONNECTIONS, max_retries=0)
 
     def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
         return self._plain_pool(request.url, proxies) or super().get_connection_with_tls_context(
@@ -765,20 +779,21 @@ class _Adapter(HTTPAdapter):
         pool = self._plain_pools.get(authority)
         if pool is None:
             parts = urlsplit(url)
-            pool = self._pool_classes["http"](parts.hostname, parts.port, maxsize=_POOLS)
+            pool = self._pool_classes["http"](parts.hostname, parts.port, maxsize=_CONNECTIONS)
             pool = self._plain_pools.setdefault(authority, pool)
+            while len(self._plain_pools) > _POOLS:
+                self.forget(next(iter(self._plain_pools)))
         return pool
 
     def request_url(self, request: Any, proxies: Any) -> str:
         if proxies:
             return str(super().request_url(request, proxies))
         path: str = request.url.partition("://")[2].partition("/")[2]
-        # What urllib3 takes for a host, it would connect to.
-        return "/" + path.lstrip("/") if path[:1] == "/" else "/" + path
+        return "/" + path.lstrip("/")  # what begins with two, urllib3 takes for a host to connect to
 
-    def forget(self, base_url: str) -> None:
+    def forget(self, authority: str) -> None:
         """Close the idle connections to an address that is gone."""
-        pool = self._plain_pools.pop(base_url.partition("://")[2].partition("/")[0], None)
+        pool = self._plain_pools.pop(authority, None)
         if pool is not None:
             pool.close()
 
@@ -815,7 +830,6 @@ def _content(response: requests.Response) -> bytes:
     raw = response.raw
     promised = response.headers.get("Content-Length", "")
     if promised.isascii() and promised.isdigit() and len(promised) < 20 and int(promised) > _MOST_BYTES:
-        raw.close()
         raise ProtocolError(f"the server promises {promised} bytes, more than there can be")
     answer = connections.limited_answer(raw)
     encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"
@@ -824,10 +838,8 @@ def _content(response: requests.Response) -> bytes:
             return raw.read(decode_content=True)
         content: bytes = answer.fp.read(answer.length)
     except MemoryError:
-        raw.close()
         raise OSError(f"the server promises {promised} bytes, more than the memory has room for") from None
     if len(content) < answer.length:
-        raw.close()
         raise ConnectionError(f"the body ended {answer.length - len(content)} bytes short")
     answer.close()
     return content
@@ -846,14 +858,6 @@ def _generic_blocks(raw: Any) -> Iterator[bytes]:
         if not block:
             return
         yield block
-
-
-def _readable(sock: Any, seconds: float) -> bool:
-    if hasattr(select, "poll"):
-        poll = select.poll()  # select() cannot take descriptors from 1024 up
-        poll.register(sock, select.POLLIN)
-        return bool(poll.poll(seconds * 1000))
-    return bool(select.select([sock], [], [], seconds)[0])
 
 
 def _encoded(json: Any, data: Any) -> Tuple[Any, Optional[str]]:

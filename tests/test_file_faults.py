@@ -116,10 +116,14 @@ def test_a_transfer_may_take_longer_than_the_timeout_while_bytes_come(tmp_path: 
         assert (read.result(), fetched.result(), b"".join(pieces.result())) == (b"x" * 20, 20, b"x" * 20)
 
 
+DIRECTORY = {"path": "/d", "type": "directory", "size": 4096, "mode": 755, "owner": "root", "group": "root"}
+
+
 @pytest.mark.parametrize("length", [2**63 - 1, 2**62])
 def test_the_length_that_a_daemon_gives_a_directory_is_not_believed(tmp_path: Path, length: int) -> None:
+    table = {"GET /files/download": short(length, b""), "GET /files/info": whole(200, {"/d": DIRECTORY})}
     for options in ({}, {"session": requests.Session()}):
-        with scripted({"GET /files/download": short(length, b"")}, **options) as (sandbox, _):
+        with scripted(table, **options) as (sandbox, _):
             for act in (
                 lambda: sandbox.files.read_text("/d"),
                 lambda: next(sandbox.files.iter_bytes("/d")),
@@ -141,8 +145,7 @@ NONSENSE: Dict[str, List[Any]] = {
 
 @pytest.mark.parametrize("nonsense", NONSENSE)
 def test_what_comes_of_reading_a_directory_is_told_as_that(tmp_path: Path, nonsense: str) -> None:
-    info = {"path": "/d", "type": "directory", "size": 4096, "mode": 755, "owner": "root", "group": "root"}
-    table = {"GET /files/download": NONSENSE[nonsense], "GET /files/info": whole(200, {"/d": info})}
+    table = {"GET /files/download": NONSENSE[nonsense], "GET /files/info": whole(200, {"/d": DIRECTORY})}
     with scripted(table, retry=RetryPolicy(max_retries=0)) as (sandbox, _):
         for act in (lambda: sandbox.files.read_text("/d"), lambda: sandbox.files.read_bytes("/d")):
             with pytest.raises(BadRequestError, match="is a directory"):

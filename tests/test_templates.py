@@ -70,7 +70,7 @@ def test_create_sends_what_was_given_and_nothing_else() -> None:
         ({"metadata": ""}, "metadata must be a mapping"),
         ({"entrypoint": "sleep 9"}, "entrypoint must be a list"),
         ({"entrypoint": []}, "entrypoint must be a list of words that is not empty"),
-        ({"entrypoint": ["a", "\ud800"]}, "entrypoint must hold texts"),
+        ({"entrypoint": ["a", "\ud800"]}, "entrypoint\\[\\d\\] must be text"),
         ({"readiness": 5}, "readiness must be a TemplateReadiness, not int"),
         ({"readiness": "x"}, "readiness must be a TemplateReadiness, not str"),
         ({"readiness": {"probe": "tcp://127.0.0.1:80"}}, "readiness must be a TemplateReadiness, not dict"),

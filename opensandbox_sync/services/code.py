@@ -11,21 +11,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
 from urllib.parse import quote
 
-from ..client import decode_answer
 from ..codec import SnakeCaseModel, decode
 from ..config import Duration, seconds
 from ..errors import (
     ApiError,
     BadRequestError,
     InvalidArgumentError,
+    NotFoundError,
     NotSupportedError,
     ProtocolError,
     RequestTimeoutError,
     ServerError,
+    as_class,
 )
 from ..execution import INTERRUPT_SECONDS, Execution, ExecutionStream, Fold, Run, open_stream
 from ..models import RemotePath, check_directory, require_text
-from .commands import OnEvent, OnResult, OnText, as_not_found, checked_max_output, watcher
+from .commands import OnEvent, OnResult, OnText, checked_max_output, watcher
 
 if TYPE_CHECKING:
     from ..sandbox import Sandbox
@@ -113,11 +114,11 @@ class CodeService:
         answer = self._request(
             "POST", "/code/context", f"create a {language} context", json=body, timeout=_KERNEL_START
         )
-        return decode_answer(CodeContext, answer)
+        return answer.decode(CodeContext)
 
     def get_context(self, context_id: str) -> CodeContext:
         """A context by its id, also from another process; ``NotFoundError`` where there is none."""
-        return decode_answer(CodeContext, self._request("GET", _path(context_id), f"look up context {context_id}"))
+        return self._request("GET", _path(context_id), f"look up context {context_id}").decode(CodeContext)
 
     def list_contexts(self, language: Optional[str] = None) -> List[CodeContext]:
         """The contexts of a language, the default one included; of all languages unless given."""
@@ -177,7 +178,7 @@ class CodeService:
                 first_byte=_KERNEL_START,
             )
         except ServerError as error:
-            raise _told_apart(error) from error
+            raise _told_apart(error)
 
     def _interrupt(self, context_id: str, wait: float) -> None:
         try:
@@ -195,7 +196,7 @@ class CodeService:
                 self._sandbox._execd, method, path, action=action, **options
             )
         except ServerError as error:
-            raise _told_apart(error) from error
+            raise _told_apart(error)
 
 
 def _context_body(language: Optional[str], context: Optional[Context]) -> Dict[str, str]:
@@ -221,16 +222,10 @@ def _path(context_id: str) -> str:
 def _told_apart(error: ServerError) -> ApiError:
     """What the daemon's 500 means: it has that one status for all that goes wrong with code."""
     if "context not found" in error.body or "no such session" in error.body:
-        return as_not_found(error)
-    details: Dict[str, Any] = {
-        "code": error.code,
-        "request_id": error.request_id,
-        "status_code": error.status_code,
-        "body": error.body,
-    }
+        return as_class(NotFoundError, error)
     if "runtime server not configured" in error.body or "no kernel found" in error.body:
         hint = "code needs an image with a Jupyter server and the language's kernel in it"
-        return NotSupportedError(f"{error} ({hint})", **details)
+        return as_class(NotSupportedError, error, f"{error} ({hint})")
     if "unknown language" in error.body or "unsupported language" in error.body:
-        return BadRequestError(str(error), **details)
+        return as_class(BadRequestError, error)
     return error

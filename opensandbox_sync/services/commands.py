@@ -5,13 +5,13 @@ from __future__ import annotations
 import codecs
 import math
 import re
-import time
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Union
 from urllib.parse import quote
 
-from ..codec import SnakeCaseModel, decode
+from ..codec import SnakeCaseModel
 from ..config import Duration, check_callables, seconds
 from ..errors import (
     ApiError,
@@ -22,9 +22,11 @@ from ..errors import (
     RequestTimeoutError,
     SandboxError,
     StreamInterruptedError,
+    as_class,
 )
 from ..execution import INTERRUPT_SECONDS, Execution, ExecutionResult, ExecutionStream, Fold, Run, open_stream
 from ..models import RemotePath, as_text, check_argv, check_directory, check_env, check_whole, require_text, shown
+from ..readiness import wait_for_exit
 from ..sse import Decoded, OutputRun, ServerEvent, each_event
 
 if TYPE_CHECKING:
@@ -87,8 +89,8 @@ class CommandService:
     ) -> Execution:
         """Run a command, wait for its end, and return what it did.
 
-        A text goes to the shell (``bash -c``); a list is an argv that no shell sees. ``cwd`` and the words of a list may
-        be path objects. The standard input is empty.
+        A text goes to the shell (``bash -c``); a list is an argv that no shell sees. ``cwd`` and a list's words may be
+        path objects. The standard input is empty.
         ``timeout`` (seconds) is a promise on the wall clock: the command is killed, and ``CommandTimeoutError`` carries
         what came. Without it only the silence of the connection ends the wait (``idle_timeout`` of the client); an exit
         code that is not 0 is returned, or with ``check`` raised as ``CommandError``.
@@ -164,8 +166,7 @@ class CommandService:
 
         A character that is not all there yet is left for the next call. Raises ``NotFoundError`` for an unknown id.
         """
-        text, cursor, _ = self._read_logs(command_id, cursor)
-        return CommandLogs(text, cursor)
+        return self._read_logs(command_id, cursor)
 
     def interrupt(self, command_id: str) -> None:
         """Stop a command: SIGTERM to all its processes, SIGKILL after 3 s. One that has ended already is fine.
@@ -233,7 +234,7 @@ class CommandService:
         answer = self._sandbox._client._transport.request(
             self._sandbox._execd, "GET", path, action=f"look up command {command_id}", timeout=timeout
         )
-        return decode(CommandStatus, answer.json())
+        return answer.decode(CommandStatus)
 
     def _look(self, command_id: str) -> str:
         """One look at a command whose stream broke, in words."""
@@ -264,11 +265,11 @@ class CommandService:
             if "is not running" in error.body:
                 return
             if "no such session" in error.body:
-                raise as_not_found(error) from error
+                raise as_class(NotFoundError, error)
             raise
 
-    def _read_logs(self, command_id: str, cursor: int, *, whole: bool = False) -> Tuple[str, int, bytes]:
-        """(text, next cursor, bytes of a character cut at the end); ``whole`` decodes those too: no more will come."""
+    def _read_logs(self, command_id: str, cursor: int, *, whole: bool = False) -> CommandLogs:
+        """``whole`` decodes a character that is cut at the end, too: no more will come."""
         if isinstance(cursor, bool) or not isinstance(cursor, int) or cursor < 0:
             raise InvalidArgumentError(f"cursor must be a byte offset from 0 up, not {cursor!r}")
         path = "/command/" + quote(require_text("command_id", command_id), safe="") + "/logs"
@@ -283,7 +284,7 @@ class CommandService:
             )
         except BadRequestError as error:
             if "command not found" in error.body:  # the daemon says 400
-                raise as_not_found(error) from error
+                raise as_class(NotFoundError, error)
             raise
         return cut_at_character(answer.content, cursor, whole)
 
@@ -317,10 +318,11 @@ class BackgroundCommand:
         try:
             while True:
                 running = self.status().running
-                text, cursor, _ = self._commands._read_logs(self.id, cursor, whole=not running)
-                if text:
+                logs = self._commands._read_logs(self.id, cursor, whole=not running)
+                cursor = logs.cursor
+                if logs.text:
                     pause = 0.02
-                    yield text
+                    yield logs.text
                 elif not running:
                     return
                 if running:
@@ -335,20 +337,9 @@ class BackgroundCommand:
 
         After ``timeout`` seconds it raises ``RequestTimeoutError``, a ``TimeoutError``, and interrupts nothing.
         """
-        deadline = None if timeout is None else time.monotonic() + seconds("timeout", timeout)
-        pause = 0.02
+        client = self._commands._sandbox._client
         try:
-            while True:
-                left = math.inf if deadline is None else deadline - time.monotonic()
-                client = self._commands._sandbox._client
-                status = self._commands._status(self.id, max(0.05, min(left, client.config.timeout_seconds)))
-                if not status.running:
-                    return status.exit_code
-                left = math.inf if deadline is None else deadline - time.monotonic()
-                if left <= 0:
-                    raise RequestTimeoutError(f"command {self.id} is still running; nothing was interrupted")
-                self._commands._sandbox._client._transport.sleep(min(pause, left))
-                pause = min(pause * 1.5, 0.5)
+            return wait_for_exit(client, f"command {self.id}", partial(self._commands._status, self.id), timeout)
         except KeyboardInterrupt:
             self._stop()
             raise
@@ -436,26 +427,15 @@ def watcher(
     return watch
 
 
-def cut_at_character(content: bytes, cursor: int, whole: bool) -> Tuple[str, int, bytes]:
-    """(text, next cursor, bytes of a character cut at the end) of logs read from ``cursor`` on.
+def cut_at_character(content: bytes, cursor: int, whole: bool) -> CommandLogs:
+    """Logs read from ``cursor`` on; a character that is cut at the end is left for later, unless this is the ``whole``.
 
     The daemon's own cursor is not used: with a cursor past the end it would skip what is written later.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     text = decoder.decode(content, whole)
     rest = b"" if whole else decoder.getstate()[0]
-    return text, cursor + len(content) - len(rest), rest
-
-
-def as_not_found(error: ApiError) -> NotFoundError:
-    """A server's error that means "no such thing", whatever status it has."""
-    return NotFoundError(
-        str(error),
-        code=error.code,
-        request_id=error.request_id,
-        status_code=error.status_code,
-        body=error.body,
-    )
+    return CommandLogs(text, cursor + len(content) - len(rest))
 
 
 def _no_argv(command: Command) -> NotSupportedError:

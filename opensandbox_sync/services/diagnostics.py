@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Dict, List, Optional
 from urllib.parse import quote, urlsplit
 
-from ..client import decode_answer
 from ..errors import ProtocolError
 from ..models import require_text
 from ..transport import Plane
@@ -66,7 +65,7 @@ class DiagnosticsService:
         # Without a scope the server falls back to an older, plain-text form.
         params = {"scope": require_text("scope", scope, "'all'")}
         answer = self._client._call("GET", path, action=f"read the {kind} of sandbox {sandbox_id}", params=params)
-        found = decode_answer(DiagnosticContent, answer)
+        found = answer.decode(DiagnosticContent)
         if follow_url and found.content is None and found.content_url is not None:
             found.content = self._fetch(found.content_url, f"fetch the {kind} of sandbox {sandbox_id}")
         return found

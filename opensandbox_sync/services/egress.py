@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional
 from urllib.parse import quote
 
-from ..codec import decode, encode
+from ..codec import encode
 from ..errors import ApiError, ConnectError, InvalidArgumentError, SandboxError, ServerError
 from ..models import NetworkPolicy, NetworkRule, check_model, check_rules, one_or_more, require_text
 
@@ -92,7 +92,7 @@ class EgressService:
             try:
                 answer = self._ask_sidecar(method, action, body)
                 if answer is not None:
-                    return decode(EgressStatus, answer.json())
+                    return answer.decode(EgressStatus)
             except (ConnectError, ServerError) as error:
                 # 502 is a proxy's word for a sidecar that it cannot reach. Each change may well be made twice.
                 if isinstance(error, ServerError) and error.status_code != 502:
@@ -107,13 +107,12 @@ class EgressService:
             _add_next_step(error)
             raise
         self._by_server = True
-        return decode(EgressStatus, answer.json())
+        return answer.decode(EgressStatus)
 
     def _ask_sidecar(self, method: str, action: str, body: Any) -> Optional[Answer]:
         """The sidecar's answer; None where the server keeps the policy itself."""
         sandbox = self._sandbox
-        sandbox._egress.resolve(None)
-        if sandbox._egress.origin == "template":
+        if sandbox._egress.is_kept_by_server():
             return None
         return sandbox._client._transport.request(sandbox._egress, method, "/policy", action=action, json=body)
 

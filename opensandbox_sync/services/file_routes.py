@@ -16,10 +16,10 @@ from ..errors import (
     SandboxError,
     ServerError,
     TransportError,
+    as_class,
 )
 from .file_wire import (
     FileInfo,
-    as_class,
     by_length,
     content_range,
     directory_error,
@@ -54,7 +54,7 @@ class FileRoutes:
         try:
             return transport.request(self.sandbox._execd, method, self.prefix + route, action=action, **options)
         except ApiError as error:
-            raise _meant(error, route) from error
+            raise _meant(error, route)
 
     # -- down -------------------------------------------------------------------------------------------------------
 
@@ -69,10 +69,8 @@ class FileRoutes:
                 headers={"Accept": "*/*", **part},
                 idle=self.sandbox._client.config.timeout_seconds,
             )
-        except ProtocolError as error:
-            raise directory_error(path) from error
-        except (TransportError, ServerError) as error:
-            raise self._unread(path, error) from error
+        except (ProtocolError, TransportError, ServerError) as error:
+            raise self._unread(path, error)
         if params and not answer.content and self._is_directory(path):
             raise directory_error(path)  # lines of one are none, and no error
         size = part_length(path, part, answer.status, answer.headers)
@@ -94,7 +92,7 @@ class FileRoutes:
             )
         except ApiError as error:
             meant = _meant(error, "/files/download")
-            raise (self._unread(path, meant) if isinstance(meant, ServerError) else meant) from error
+            raise self._unread(path, meant) if isinstance(meant, ServerError) else meant
         try:
             if (length_of(body.headers) or 0) > _MOST_BYTES:
                 raise directory_error(path)
@@ -109,7 +107,9 @@ class FileRoutes:
         """
         if isinstance(error, (ConnectError, RequestTimeoutError, NotSupportedError)) or not self._is_directory(path):
             return error
-        return directory_error(path)
+        found = directory_error(path)
+        found.__cause__ = error
+        return found
 
     def _is_directory(self, path: str) -> bool:
         try:
@@ -211,9 +211,8 @@ def check_size(path: str, part: Mapping[str, str], done: int, size: Optional[int
 
 def _meant(error: ApiError, route: str) -> ApiError:
     if isinstance(error, NotFoundError) and error.body.startswith("404 page not found"):
-        found = as_class(NotSupportedError, error)
-        found.args = (f"{error}; this sandbox's daemon is too old to know that address",)
-        return found
+        too_old = f"{error}; this sandbox's daemon is too old to know that address"
+        return as_class(NotSupportedError, error, too_old)
     if isinstance(error, ServerError):
         # It tells some missing files with a 500. What an upload misses is a directory that it could not make.
         if says_missing(error) and route not in ("/files/upload", "/directories"):

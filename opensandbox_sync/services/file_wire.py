@@ -6,7 +6,7 @@ import codecs
 import re
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar, Union
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple, Union
 from urllib.parse import quote
 
 from ..codec import SnakeCaseModel, decode
@@ -14,7 +14,6 @@ from ..errors import ApiError, BadRequestError, InvalidArgumentError, ProtocolEr
 from ..models import RemotePath, as_text
 
 Mode = Union[int, str]
-AnyApiError = TypeVar("AnyApiError", bound=ApiError)
 
 _DECIMAL_SLIPS = (400, 440, 444, 500)  # legal values (0o620, 0o670, 0o674, 0o764) that nobody means
 _OCTAL = re.compile(r"(?:0o)?[0-7]{1,4}")
@@ -225,17 +224,6 @@ def length_of(headers: Mapping[str, str]) -> Optional[int]:
 def says_missing(error: ApiError) -> bool:
     """Whether it means that there is no such file, which the daemon tells with a 500, too."""
     return "no such file or directory" in error.body or ": not a directory" in error.body
-
-
-def as_class(kind: Type[AnyApiError], error: ApiError) -> AnyApiError:
-    """The same answer as another class of error: the daemon's status misleads."""
-    return kind(
-        str(error),
-        code=error.code,
-        request_id=error.request_id,
-        status_code=error.status_code,
-        body=error.body,
-    )
 
 
 def directory_error(path: str) -> BadRequestError:

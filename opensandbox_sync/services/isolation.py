@@ -8,14 +8,12 @@ Its runs follow one another; their error output is merged into ``stdout``, and b
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Mapping, Optional, Tuple, Union
 from urllib.parse import quote
 
-from ..client import decode_answer
 from ..codec import SnakeCaseModel, encode
 from ..config import Duration, seconds
 from ..errors import (
@@ -24,8 +22,8 @@ from ..errors import (
     NotFoundError,
     NotSupportedError,
     ProtocolError,
-    RequestTimeoutError,
     SandboxError,
+    as_class,
 )
 from ..execution import Execution, ExecutionStream, Fold, Run, open_stream
 from ..models import (
@@ -38,6 +36,7 @@ from ..models import (
     require_text,
     shown,
 )
+from ..readiness import wait_for_exit
 from ..transport import logger
 from .commands import MAX_ID, CommandLogs, OnEvent, OnText, checked_max_output, cut_at_character, watcher
 
@@ -186,7 +185,7 @@ class IsolationService:
     def capabilities(self) -> IsolationCapabilities:
         """What this sandbox can isolate; also answers where it cannot (``available``)."""
         answer = self._request("GET", "/capabilities", "ask for the isolation's capabilities")
-        return decode_answer(IsolationCapabilities, answer)
+        return answer.decode(IsolationCapabilities)
 
     def create(
         self,
@@ -222,7 +221,7 @@ class IsolationService:
         )
         sent = {name: encode(value) for name, value in body.items() if value is not None}
         answer = self._request("POST", "/session", "create an isolated session", json=sent)
-        made = decode_answer(IsolatedSessionInfo, answer).session_id
+        made = answer.decode(IsolatedSessionInfo).session_id
         if not made.strip():
             raise ProtocolError("the daemon made an isolated session without telling its id")
         return IsolatedSession(self, made, owned=True)
@@ -237,7 +236,7 @@ class IsolationService:
 
     def list(self) -> List[IsolatedSessionInfo]:
         """All isolated sessions of this sandbox."""
-        return decode_answer(_Sessions, self._request("GET", "/sessions", "list isolated sessions")).sessions
+        return self._request("GET", "/sessions", "list isolated sessions").decode(_Sessions).sessions
 
     def run_once(
         self,
@@ -287,7 +286,7 @@ class IsolationService:
                 self._sandbox._execd, method, _PREFIX + path, action=action, **options
             )
         except ApiError as error:
-            raise _told_apart(error) from error
+            raise _told_apart(error)
 
 
 class IsolatedSession:
@@ -312,7 +311,7 @@ class IsolatedSession:
     def info(self) -> IsolatedSessionInfo:
         """How the session is doing; ``NotFoundError`` where it is gone."""
         answer = self._isolation._request("GET", self._path, f"look up isolated session {self.id}")
-        found = decode_answer(IsolatedSessionInfo, answer)
+        found = answer.decode(IsolatedSessionInfo)
         found.session_id = found.session_id or self.id
         return found
 
@@ -358,7 +357,7 @@ class IsolatedSession:
         try:
             return open_stream(sandbox._client._transport, sandbox._execd, path, body, run, idle=None)
         except ApiError as error:
-            raise _told_apart(error) from error
+            raise _told_apart(error)
 
     def start(self, code: str, *, env: Optional[Mapping[str, str]] = None) -> IsolatedRun:
         """Start shell code in the background and return at once. It has no timeout.
@@ -367,7 +366,7 @@ class IsolatedSession:
         """
         body = {**_run_body(code, env), "background": True}
         answer = self._isolation._request("POST", self._path + "/run", "start code in an isolated session", json=body)
-        return IsolatedRun(self, decode_answer(_Started, answer).run_id)
+        return IsolatedRun(self, answer.decode(_Started).run_id)
 
     def get_run(self, run_id: str) -> IsolatedRun:
         """Attach to a background run again, also from another process. Nothing is asked before the first use."""
@@ -410,8 +409,12 @@ class IsolatedRun:
 
     def status(self) -> IsolatedRunStatus:
         """How it is doing now; ``NotFoundError`` for a run that the daemon does not know."""
-        answer = self._session._isolation._request("GET", self._path, f"look up isolated run {self.id}")
-        return decode_answer(IsolatedRunStatus, answer)
+        return self._status(None)
+
+    def _status(self, timeout: Optional[float]) -> IsolatedRunStatus:
+        action = f"look up isolated run {self.id}"
+        answer = self._session._isolation._request("GET", self._path, action, timeout=timeout)
+        return answer.decode(IsolatedRunStatus)
 
     def logs(self, cursor: int = 0) -> CommandLogs:
         """Its output from the byte ``cursor`` on, at most 16 MiB at once; pass the result's ``cursor`` to go on."""
@@ -423,25 +426,15 @@ class IsolatedRun:
             params={"cursor": cursor} if cursor else None,
             headers={"Accept": "*/*"},
         )
-        text, cursor, _ = cut_at_character(answer.content, cursor, False)
-        return CommandLogs(text, cursor)
+        return cut_at_character(answer.content, cursor, False)
 
     def wait(self, timeout: Optional[Duration] = None) -> Optional[int]:
         """Wait for its end and return the exit code.
 
         After ``timeout`` seconds it raises ``RequestTimeoutError``, a ``TimeoutError``, and ends nothing.
         """
-        deadline = math.inf if timeout is None else time.monotonic() + seconds("timeout", timeout)
-        pause = 0.02
-        while True:
-            status = self.status()
-            if not status.running:
-                return status.exit_code
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise RequestTimeoutError(f"isolated run {self.id} is still running; it was left alone")
-            self._session._isolation._sandbox._client._transport.sleep(min(pause, left))
-            pause = min(pause * 1.5, 0.5)
+        client = self._session._isolation._sandbox._client
+        return wait_for_exit(client, f"isolated run {self.id}", self._status, timeout)
 
     def __repr__(self) -> str:
         return f"<IsolatedRun {self.id}>"
@@ -535,10 +528,4 @@ def _told_apart(error: ApiError) -> ApiError:
         why = "isolation.capabilities() says what is missing"
     else:
         return error
-    return NotSupportedError(
-        f"{error} ({why})",
-        code=error.code,
-        request_id=error.request_id,
-        status_code=error.status_code,
-        body=error.body,
-    )
+    return as_class(NotSupportedError, error, f"{error} ({why})")

@@ -6,7 +6,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Deque, Iterator, Optional
 
-from ..client import decode_answer
 from ..codec import SnakeCaseModel, decode
 from ..errors import ClosedError, ProtocolError, SandboxError, ServerError, StreamInterruptedError, TransportError
 from ..sse import EventDecoder, RawEvent, each_event
@@ -41,7 +40,7 @@ class MetricsService:
         answer = self._sandbox._client._transport.request(
             self._sandbox._execd, "GET", "/metrics", action="read the metrics"
         )
-        return decode_answer(Metrics, answer)
+        return answer.decode(Metrics)
 
     def watch(self) -> MetricsWatch:
         """Yield ``Metrics`` every one or two seconds (the server's pace) until it is closed.
@@ -78,11 +77,12 @@ class MetricsWatch:
 
     def __next__(self) -> Metrics:
         try:
-            while not self._ready:
+            while True:
                 if self._closed:
                     raise StopIteration
+                if self._ready:
+                    return self._metrics(self._ready.popleft())
                 self._ready.extend(self._read())
-            return self._metrics(self._ready.popleft())
         except TransportError as cause:
             self.close()
             raise StreamInterruptedError(
@@ -97,7 +97,6 @@ class MetricsWatch:
     def close(self) -> None:
         """End it; idempotent, and allowed from another thread."""
         self._closed = True
-        self._ready.clear()
         self._body.end()
         self._body.close()
 

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional
 from urllib.parse import quote
 
-from ..client import decode_answer
 from ..codec import encode
 from ..errors import InvalidArgumentError
 from ..models import check_model, check_whole, require_text
@@ -69,21 +68,21 @@ class PoolService:
             "template": dict(template),
             "capacitySpec": _encoded(capacity),
         }
-        return decode_answer(PoolInfo, self._client._call("POST", "/pools", action=f"create pool {name}", json=body))
+        return self._client._call("POST", "/pools", action=f"create pool {name}", json=body).decode(PoolInfo)
 
     def get(self, name: str) -> PoolInfo:
         """What the server knows of a pool; ``NotFoundError`` where there is none."""
-        return decode_answer(PoolInfo, self._client._call("GET", _path(name), action=f"look up pool {name}"))
+        return self._client._call("GET", _path(name), action=f"look up pool {name}").decode(PoolInfo)
 
     def list(self) -> List[PoolInfo]:
         """All pools; the server has no pages here."""
         answer = self._client._call("GET", "/pools", action="list pools")
-        return decode_answer(_Pools, answer).items
+        return answer.decode(_Pools).items
 
     def update(self, name: str, capacity: PoolCapacity) -> PoolInfo:
         """Change how much a pool keeps; the rest of a pool cannot be changed."""
         body = {"capacitySpec": _encoded(capacity)}
-        return decode_answer(PoolInfo, self._client._call("PUT", _path(name), action=f"update pool {name}", json=body))
+        return self._client._call("PUT", _path(name), action=f"update pool {name}", json=body).decode(PoolInfo)
 
     def delete(self, name: str) -> None:
         """Delete a pool; ``NotFoundError`` where there is none."""

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 from urllib.parse import quote
 
-from ..codec import SnakeCaseModel, decode
+from ..codec import SnakeCaseModel
 from ..config import Duration, seconds
-from ..errors import InvalidArgumentError, NotFoundError, SandboxError, ServerError
+from ..errors import InvalidArgumentError, NotFoundError, SandboxError, ServerError, as_class
 from ..execution import Execution, ExecutionStream, Fold, Run, open_stream
 from ..models import RemotePath, check_directory, require_text
 from ..transport import logger
-from .commands import OnEvent, OnResult, OnText, as_not_found, checked_max_output, milliseconds, watcher
+from .commands import OnEvent, OnResult, OnText, checked_max_output, milliseconds, watcher
 
 if TYPE_CHECKING:
     from ..sandbox import Sandbox
@@ -40,7 +40,7 @@ class SessionService:
         answer = self._sandbox._client._transport.request(
             self._sandbox._execd, "POST", "/session", action="create a session", json=body
         )
-        return BashSession(self, decode(_Created, answer.json()).session_id, owned=True)
+        return BashSession(self, answer.decode(_Created).session_id, owned=True)
 
     def get(self, session_id: str) -> BashSession:
         """A handle of a session that exists, also from another process; its ``with`` block leaves it there.
@@ -113,7 +113,7 @@ class SessionService:
             )
         except ServerError as error:
             if "context not found" in error.body:  # the daemon says 500
-                raise as_not_found(error) from error
+                raise as_class(NotFoundError, error)
             raise
 
     def delete(self, session_id: str) -> None:

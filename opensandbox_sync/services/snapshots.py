@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional, Tuple
 from urllib.parse import quote
 
-from ..client import all_pages, decode_answer, decode_page, page_params
+from ..client import all_pages, decode_page, page_params
 from ..config import Duration, seconds
 from ..models import Page, one_or_more, require_text
 from ..readiness import wait_for_state
@@ -60,7 +60,7 @@ class SnapshotService:
         body = {} if name is None else {"name": require_text("name", name)}
         path = "/sandboxes/" + quote(require_text("sandbox_id", sandbox_id), safe="") + "/snapshots"
         answer = self._client._call("POST", path, action=f"make a snapshot of sandbox {sandbox_id}", json=body)
-        return decode_answer(SnapshotInfo, answer)
+        return answer.decode(SnapshotInfo)
 
     def get(self, snapshot_id: str) -> SnapshotInfo:
         """What the server knows of a snapshot; ``NotFoundError`` where there is none."""
@@ -125,7 +125,7 @@ class SnapshotService:
             action=f"look up snapshot {snapshot_id}",
             timeout=limit if left is None else min(limit, left),
         )
-        return decode_answer(SnapshotInfo, answer)
+        return answer.decode(SnapshotInfo)
 
 
 def _path(snapshot_id: str) -> str:

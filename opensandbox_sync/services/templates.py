@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 from urllib.parse import quote
 
-from ..client import all_pages, decode_answer, decode_page, metadata_params, page_params
+from ..client import all_pages, decode_page, metadata_params, page_params
 from ..codec import encode
 from ..config import Duration, seconds
 from ..errors import InvalidArgumentError
@@ -123,9 +123,7 @@ class TemplateService:
             if format not in ("native", "overlaybd"):
                 raise InvalidArgumentError(f"format must be 'native' or 'overlaybd', not {shown(format)}")
             body["format"] = format
-        return decode_answer(
-            TemplateInfo, self._client._call("POST", "/templates", action="create a template", json=body)
-        )
+        return self._client._call("POST", "/templates", action="create a template", json=body).decode(TemplateInfo)
 
     def get(self, template_id: str) -> TemplateInfo:
         """What the server knows of a template; ``NotFoundError`` where there is none."""
@@ -177,7 +175,7 @@ class TemplateService:
             action=f"look up template {template_id}",
             timeout=limit if left is None else min(limit, left),
         )
-        return decode_answer(TemplateInfo, answer)
+        return answer.decode(TemplateInfo)
 
 
 def _path(template_id: str) -> str:

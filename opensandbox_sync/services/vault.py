@@ -292,8 +292,7 @@ class CredentialVaultService:
 
     def _call(self, method: str, path: str, action: str, body: Any = None) -> Answer:
         sandbox = self._sandbox
-        sandbox._egress.resolve(None)
-        if sandbox._egress.origin == "template":
+        if sandbox._egress.is_kept_by_server():
             raise NotSupportedError(
                 f"could not {action}: a sandbox from a template has no egress sidecar, and so no vault",
                 code="NOT_SUPPORTED",
