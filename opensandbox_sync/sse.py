@@ -263,17 +263,22 @@ class EventDecoder:
         text = block.decode("utf-8", "replace")
         if self._data or self._name or len(block) > MAX_FRAME_BYTES:
             return self._read_lines(text)
-        if len(text) > _LONG and text.find("\n") >= len(text) - 2:
-            # A long event mostly comes alone. It is read where it stands: taken out as a line, it would be copied.
-            try:
-                event, end = _careful(text, 0)
-                if text[end:] in ("\n", "\n\n") and type(event) is dict and (_is_ascii(event) or not _surrogate(text)):
-                    return [ServerEvent.from_raw(event)]
-            except (ValueError, RecursionError, StopIteration, ProtocolError):
-                pass
-            return self._read_lines(text)
-        runs = self._runs(text)
-        return self._read_lines(text) if runs is None else runs
+        events: List[Decoded] = []
+        at, end = 0, text.find("\n")
+        while end - at > _LONG:
+            event = _long_event(text, at, end)
+            if event is None:
+                return events + self._read_lines(text[at:])
+            events.append(event)
+            at = end + 1
+            while text.startswith("\n", at):
+                at += 1
+            end = text.find("\n", at)
+        if at == len(text):
+            return events
+        rest = text[at:]
+        runs = self._runs(rest)
+        return events + (self._read_lines(rest) if runs is None else runs)
 
     def _runs(self, text: str) -> Optional[List[Decoded]]:
         """Decode whole lines most of which are output events, many in one pass; None where they want a closer look.
@@ -381,6 +386,19 @@ def _is_ascii(event: RawEvent) -> bool:
     """Whether all that it holds are ASCII texts and numbers; cheaper than a search where one of the texts is long."""
     values = event.values()
     return "".join(event).isascii() and all(v.isascii() if type(v) is str else type(v) is int for v in values)
+
+
+def _long_event(text: str, at: int, end: int) -> Optional[ServerEvent]:
+    """The event in a long line, read where it stands: taken out as a line, it would be copied. None where it wants a
+    closer look.
+    """
+    try:
+        event, stop = _careful(text, at)
+        if stop == end and type(event) is dict and (_is_ascii(event) or not _surrogate(text, at, end)):
+            return ServerEvent.from_raw(event)
+    except (ValueError, RecursionError, StopIteration, ProtocolError):
+        pass
+    return None
 
 
 def _decoded(texts: List[str]) -> Optional[List[str]]:

@@ -472,6 +472,9 @@ def test_events_that_are_decoded_many_at_a_time_are_the_ones_decoded_line_by_lin
     chunks = cut_at(text.encode("utf-8"), places)
     at_once = until_it_fails(chunks)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sse, "_LONG", 30)  # most lines are long then, and read where they stand
+        assert at_once == until_it_fails(chunks)
+        patch.setattr(sse, "_LONG", 10**9)
         patch.setattr(EventDecoder, "_runs", lambda self, text: None)
         assert at_once == until_it_fails(chunks)
 
