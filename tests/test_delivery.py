@@ -5,6 +5,7 @@ deadline.
 # ruff: noqa: SIM117 (a server, then what is tested: nested, they read in that order)
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import Any, Dict, Iterator, List
@@ -30,6 +31,7 @@ from opensandbox_sync import (
     StreamInterruptedError,
     TransportError,
     connections,
+    transport,
 )
 
 from .conftest import until
@@ -470,3 +472,42 @@ def test_a_wait_is_not_made_longer_by_a_server_that_hangs(wire: Dict[str, Any], 
     }
     with scripted(silent, timeout=300, **wire) as (sandbox, _), promptly(5), pytest.raises(TimeoutError):
         WAITS[wait](sandbox)
+
+
+# -- a look-up is a call of its own ------------------------------------------------------------------------------------
+
+
+def test_a_look_up_that_failed_is_no_attempt_of_the_call_that_needed_it() -> None:
+    busy = refusal(503, "BUSY", "wait")
+    with serving({"DELETE /session/s": refusal(404, "NOT_FOUND", "no such thing")}) as server:
+        there = whole(200, {"endpoint": server.address})
+        server.table[f"GET {INFO}/endpoints/44772"] = in_turn(busy, there)
+        with SandboxClient(domain=server.address, retry=QUICK) as client, pytest.raises(NotFoundError):
+            client.connect(SANDBOX_ID, wait_ready=False).sessions.delete("s")
+        server.table[f"GET {INFO}/endpoints/44772"] = busy
+        with SandboxClient(domain=server.address, retry=QUICK) as client, pytest.raises(ServerError):
+            client.connect(SANDBOX_ID, wait_ready=False).metrics.get()
+        assert len(server.asked("GET", "/endpoints/44772")) == 2 + 1 + QUICK.max_retries
+
+
+# -- connections that are shared ---------------------------------------------------------------------------------------
+
+
+def test_the_end_of_one_sandbox_closes_no_connection_to_the_servers_proxy() -> None:
+    with scripted({"POST /command": stream(init(), complete())}, use_server_proxy=True) as (sandbox, server):
+        sandbox.commands.run("x")
+        sandbox.kill()
+        sandbox._client.info(SANDBOX_ID)
+        assert server.connection_count == 1
+
+
+def test_connections_to_many_sandboxes_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_POOLS", 3)
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(serving({})) for _ in range(6)]
+        client = stack.enter_context(SandboxClient(domain=servers[0].address))
+        for server in servers:
+            servers[0].table[f"GET {INFO}/endpoints/44772"] = whole(200, {"endpoint": server.address})
+            assert client.connect(SANDBOX_ID, wait_ready=False).is_healthy()
+        until(lambda: sum(server.ended for server in servers[1:]) >= 2, "the oldest are closed")
+        assert client.info(SANDBOX_ID).id == SANDBOX_ID

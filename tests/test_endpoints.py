@@ -133,6 +133,13 @@ def test_a_path_that_is_none_is_refused_before_anything_is_sent(path: Any) -> No
         assert peer.requests == []
 
 
+def test_what_a_newer_server_adds_to_an_endpoint_is_not_taken_for_ours() -> None:
+    newer = whole(200, {"endpoint": "h:1", "origin": {"a": 1}, "scheme": 5, "signed": "no"})
+    with peer_server(always(newer)) as (client, _):
+        endpoint = client.endpoint("b1", 8000)
+        assert (endpoint.url, endpoint.origin, endpoint.signed) == ("http://h:1", None, False)
+
+
 BAD_ENDPOINTS = [
     {"endpoint": "host:99999"},
     {"endpoint": ""},

@@ -17,6 +17,7 @@ import requests
 
 from opensandbox_sync import RetryPolicy, SandboxClient
 from opensandbox_sync.errors import (
+    ApiError,
     BadRequestError,
     InvalidArgumentError,
     NotFoundError,
@@ -153,6 +154,17 @@ def test_what_comes_of_reading_a_directory_is_told_as_that(tmp_path: Path, nonse
         if "cut" not in nonsense:
             with pytest.raises(BadRequestError, match="is a directory"):
                 sandbox.files.download("/d", tmp_path / "d")
+
+
+def test_no_error_is_its_own_cause() -> None:
+    gone = refusal(500, "X", "file not found. lstat /a: no such file or directory")
+    plain = refusal(404, "FILE_NOT_FOUND", "file not found")
+    for answer in (gone, plain, refusal(500, "X", "odd")):
+        with scripted({"GET /files/download": answer, "GET /files/info": answer}) as (sandbox, _):
+            for act in (sandbox.files.read_text, sandbox.files.info, lambda path: next(sandbox.files.iter_bytes(path))):
+                with pytest.raises(ApiError) as caught:
+                    act("/a")  # type: ignore[operator]
+                assert caught.value.__cause__ is not caught.value
 
 
 def test_a_read_that_fails_of_a_file_keeps_its_own_error() -> None:

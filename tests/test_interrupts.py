@@ -18,7 +18,7 @@ from opensandbox_sync import ClosedError, Sandbox, SandboxClient
 
 from .conftest import until
 from .scripted import API_KEY, Scripted, finished, promptly, python, scripted, serving
-from .wire import COMMAND_ID, HANG, LAST_CHUNK, SANDBOX_ID, STREAM_HEAD, Request, chunk, init, stdout, stream
+from .wire import COMMAND_ID, HANG, LAST_CHUNK, SANDBOX_ID, STREAM_HEAD, Request, chunk, init, refusal, stdout, stream
 
 CHILD = """
 import signal, sys, time
@@ -193,6 +193,23 @@ def test_ctrl_c_before_the_first_byte_waits_for_the_id_and_interrupts_it() -> No
             assert line(process) == "interrupted"
             assert finished(process).split() == ["caught", "1"]
         assert [request.query for request in server.asked("DELETE", "/command")] == [{"id": COMMAND_ID}]
+
+
+def test_a_ctrl_c_is_not_lost_to_an_answer_that_is_a_refusal() -> None:
+    pressed = threading.Event()
+
+    def respond(request: Request) -> Iterator[Any]:
+        assert pressed.wait(20)
+        yield from refusal(500, "RUNTIME_ERROR", "no")
+
+    with serving({"POST /command": respond}) as server:
+        with child(scripted_place(server), RUN, after="") as process:
+            until(lambda: server.asked("POST", "/command"), "the command was sent")
+            wait_until_it_waits(process)
+            process.send_signal(signal.SIGINT)
+            pressed.set()
+            assert line(process) == "interrupted"
+            assert finished(process).split() == ["caught", "1"]
 
 
 def test_a_ctrl_c_that_comes_together_with_the_first_bytes_loses_no_id(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -490,6 +490,20 @@ def test_a_create_whose_progress_cannot_be_told_leaves_no_sandbox(wire: Any, cli
     assert made == ([] if told == "creating a sandbox" else ["POST", "DELETE"])
 
 
+def test_a_create_that_fails_because_its_client_was_closed_leaves_no_sandbox(wire: Any, client: SandboxClient) -> None:
+    def tell(line: str) -> None:
+        if "is ready" in line:
+            client.close()
+            raise ZeroDivisionError
+
+    wire.post(f"{BASE}/sandboxes", json=RUNNING, status=202)
+    wire.get(f"{EXECD}/ping")
+    wire.delete(f"{BASE}/sandboxes/{ID}", status=204)
+    with pytest.raises(ZeroDivisionError):
+        client.create("i", on_progress=tell)
+    assert wire.calls[-1].request.method == "DELETE"
+
+
 def test_a_create_needs_nothing_but_the_id_of_its_answer(wire: Any, client: SandboxClient) -> None:
     wire.post(f"{BASE}/sandboxes", json={"id": ID, "createdAt": "soon", "status": 5}, status=202)
     assert client.create("i", wait_ready=False).id == ID
