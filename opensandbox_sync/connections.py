@@ -12,7 +12,6 @@ import http.client
 import io
 import re
 import socket
-import ssl
 import threading
 import time
 from typing import Any, Callable, Optional
@@ -22,8 +21,11 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ProtocolError
 
-# More than a socket's buffer holds: who sends more than this has sent it after the deadline.
+# What may still be read when a deadline has passed: more than a socket's buffer holds, or so many reads. Each may wait
+# for so many seconds: for what is on its way from one buffer to the other.
 _LATE_BYTES = 8 * 1024 * 1024
+_LATE_READS = 64
+_LATE_SECONDS = 0.002
 
 
 class Limit:
@@ -43,7 +45,6 @@ class Limit:
         self.taken = False
         #: Whether a byte of the request may have left.
         self.sent = False
-        # Bytes that may still be read when the deadline has passed.
         self._late = _LATE_BYTES
         #: Seconds to go on reading for the answer's start after a KeyboardInterrupt; see _awaited.
         self.linger = 0.0
@@ -53,8 +54,8 @@ class Limit:
     def wait(self, *, to_read: bool = False) -> Optional[float]:
         """Seconds that the next step may take; raises ``TimeoutError`` when the deadline has passed.
 
-        A read may go on then without waiting (0 seconds): what has come is no later for having been left unread by a
-        caller who was busy.
+        A read may go on then almost without waiting: what has come is no later for having been left unread by a caller
+        who was busy.
         """
         if self.deadline is None:
             return self.idle
@@ -62,13 +63,13 @@ class Limit:
         if left > 0:
             return left if self.idle is None or left < self.idle else self.idle
         if to_read and self._late > 0:
-            return 0.0
+            return _LATE_SECONDS
         raise socket.timeout("timed out")
 
     def took(self, count: int) -> None:
         """So many bytes were read."""
         if self.deadline is not None and time.monotonic() >= self.deadline:
-            self._late -= count
+            self._late -= max(count, _LATE_BYTES // _LATE_READS)
 
     def lingers(self) -> bool:
         """At a KeyboardInterrupt: whether to read on for the answer's start; if so, ``linger`` seconds are left."""
@@ -134,10 +135,7 @@ class _LimitedReader(io.RawIOBase):
 
     def _received(self, receive: Callable[[Any], Any], argument: Any) -> Any:
         _set_timeout(self.sock, self._connection.limit.wait(to_read=True))
-        try:
-            return receive(argument)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            raise socket.timeout("timed out") from None
+        return receive(argument)
 
     def _took(self, count: int) -> None:
         self._connection.used_at = time.monotonic()

@@ -449,9 +449,19 @@ def skip_ahead(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def test_a_result_that_came_in_time_stands_however_slow_its_reader_is(skip_ahead: Callable[[float], None]) -> None:
-    answer = stream(init() + stdout("a\n"), stdout("b" * 300_000 + "\n") + complete())
-    with scripted({"POST /command": answer}) as (sandbox, server):
-        execution = sandbox.commands.run("x", timeout=5, on_stdout=lambda _: skip_ahead(100))
+    sent = threading.Event()
+
+    def respond(request: Request) -> Iterator[Any]:
+        yield STREAM_HEAD + chunk(init() + stdout("a\n"))
+        yield chunk(stdout("b" * 300_000 + "\n") + complete()) + LAST_CHUNK
+        sent.set()
+
+    def busy(_: str) -> None:
+        assert sent.wait(20)
+        skip_ahead(100)
+
+    with scripted({"POST /command": respond}) as (sandbox, server):
+        execution = sandbox.commands.run("x", timeout=5, on_stdout=busy)
         assert (execution.exit_code, len(execution.stdout)) == (0, 300_003)
         assert not server.asked("DELETE", "/command")
 
