@@ -12,6 +12,7 @@ import json as jsonlib
 import logging
 import math
 import os
+import socket
 import ssl
 import threading
 import time
@@ -72,6 +73,9 @@ _BEFORE_SENDING = (
 _to_json = jsonlib.JSONEncoder(allow_nan=False, ensure_ascii=False).encode
 
 T = TypeVar("T")
+# socket.timeout is a class of its own before Python 3.10.
+_TIMEOUTS = (TimeoutError, socket.timeout, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
+
 Params = Union[Mapping[str, Any], Iterable[Tuple[str, Any]], None]
 
 
@@ -418,7 +422,7 @@ class _Call:
         response: Optional[requests.Response] = None
         failure: Optional[SandboxError] = None
         try:
-            response = sent = self.guard(lambda: self._send(adapter, headers, body, limit, connect_timeout))
+            response = sent = self.guard(partial(self._send, adapter, headers, body, limit, connect_timeout))
             self.request_id = sent.headers.get("X-Request-ID") or self.request_id
             return sent  # type: ignore[no-any-return]
         except SandboxError as error:
@@ -517,9 +521,7 @@ class _Call:
             )
             error.address = _authority(self.url)
             return error
-        if any(
-            isinstance(e, (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)) for e in chain
-        ) or any(type(e).__name__ == "timeout" for e in chain):
+        if any(isinstance(error, _TIMEOUTS) for error in chain):
             return RequestTimeoutError(
                 f"could not {self.action}: no whole answer to {where} in time", request_id=self.request_id
             )

@@ -85,7 +85,9 @@ class CodeService:
         (with what came) where the connection broke first.
         """
         watch = watcher(on_stdout, on_stderr, on_result, on_event)
-        with self._open(code, language, context, timeout, capture, max_output) as stream:
+        with self.stream(
+            code, language=language, context=context, timeout=timeout, capture=capture, max_output=max_output
+        ) as stream:
             execution = stream.read_all(watch)
         return execution.check() if check else execution
 
@@ -102,7 +104,29 @@ class CodeService:
         """Run code and return its stream, to be iterated for events (or ``.lines()``) as they come. Arguments and
         errors as in ``run``.
         """
-        return self._open(code, language, context, timeout, capture, max_output)
+        body = {"code": require_text("code", code, "'1 + 1'"), "context": _context_body(language, context)}
+        limit = None if timeout is None else seconds("timeout", timeout)
+        fold = Fold(
+            has_exit_code=False,
+            concatenates=True,
+            drains=True,
+            capture=capture,
+            max_output=checked_max_output(max_output),
+        )
+        run = Run("run code", fold, interrupt=self._interrupt, timeout=limit, grace=0.0)
+        client = self._sandbox._client
+        try:
+            return open_stream(
+                client._transport,
+                self._sandbox._execd,
+                "/code",
+                body,
+                run,
+                idle=client.config.idle_seconds,
+                first_byte=_KERNEL_START,
+            )
+        except ServerError as error:
+            raise _told_apart(error)
 
     def create_context(self, language: str = "python", *, cwd: Optional[RemotePath] = None) -> CodeContext:
         """Start a kernel of its own for ``language``, in the directory ``cwd``; may take minutes where a kernel is
@@ -146,39 +170,6 @@ class CodeService:
         self._interrupt(_id(context), 10.0)
 
     # -- inside -----------------------------------------------------------------------------------------------------
-
-    def _open(
-        self,
-        code: str,
-        language: Optional[str],
-        context: Optional[Context],
-        timeout: Optional[Duration],
-        capture: bool,
-        max_output: Optional[int],
-    ) -> ExecutionStream:
-        body = {"code": require_text("code", code, "'1 + 1'"), "context": _context_body(language, context)}
-        limit = None if timeout is None else seconds("timeout", timeout)
-        fold = Fold(
-            has_exit_code=False,
-            concatenates=True,
-            drains=True,
-            capture=capture,
-            max_output=checked_max_output(max_output),
-        )
-        run = Run("run code", fold, interrupt=self._interrupt, timeout=limit, grace=0.0)
-        client = self._sandbox._client
-        try:
-            return open_stream(
-                client._transport,
-                self._sandbox._execd,
-                "/code",
-                body,
-                run,
-                idle=client.config.idle_seconds,
-                first_byte=_KERNEL_START,
-            )
-        except ServerError as error:
-            raise _told_apart(error)
 
     def _interrupt(self, context_id: str, wait: float) -> None:
         try:

@@ -103,9 +103,10 @@ class CommandService:
         Raises ``StreamInterruptedError`` (with what came and the command's id) where the connection broke before the
         result, ``BadRequestError`` where the daemon refuses, such as for a ``cwd`` that does not exist.
         """
-        body = command_body(command, cwd=cwd, env=env, timeout=timeout, uid=uid, gid=gid)
         watch = watcher(on_stdout, on_stderr, on_result, on_event)
-        with self._open(command, body, timeout, capture, max_output) as stream:
+        with self.stream(
+            command, cwd=cwd, env=env, timeout=timeout, uid=uid, gid=gid, capture=capture, max_output=max_output
+        ) as stream:
             execution = stream.read_all(watch)
         return execution.check() if check else execution
 
@@ -125,7 +126,10 @@ class CommandService:
         in ``run``.
         """
         body = command_body(command, cwd=cwd, env=env, timeout=timeout, uid=uid, gid=gid)
-        return self._open(command, body, timeout, capture, max_output)
+        limit = None if timeout is None else seconds("timeout", timeout)
+        fold = Fold(capture=capture, max_output=checked_max_output(max_output), timeout=limit)
+        run = Run("run a command", fold, interrupt=self._interrupt, look=self._look, timeout=limit)
+        return self._open(command, body, run)
 
     def start(
         self,
@@ -144,7 +148,7 @@ class CommandService:
         body["background"] = True
         # The timeout is the background command's; the start itself is over at once.
         run = Run("start a command", Fold(has_exit_code=False), interrupt=self._interrupt, look=self._look)
-        with self._opened(command, body, run) as stream:
+        with self._open(command, body, run) as stream:
             execution = stream.read_all()
         if execution.error is not None or execution.id is None:
             execution.check()
@@ -204,20 +208,7 @@ class CommandService:
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
-    def _open(
-        self,
-        command: Command,
-        body: Dict[str, Any],
-        timeout: Optional[Duration],
-        capture: bool,
-        max_output: Optional[int],
-    ) -> ExecutionStream:
-        limit = None if timeout is None else seconds("timeout", timeout)
-        fold = Fold(capture=capture, max_output=checked_max_output(max_output), timeout=limit)
-        run = Run("run a command", fold, interrupt=self._interrupt, look=self._look, timeout=limit)
-        return self._opened(command, body, run)
-
-    def _opened(self, command: Command, body: Dict[str, Any], run: Run) -> ExecutionStream:
+    def _open(self, command: Command, body: Dict[str, Any], run: Run) -> ExecutionStream:
         client = self._sandbox._client
         try:
             return open_stream(
@@ -270,8 +261,7 @@ class CommandService:
 
     def _read_logs(self, command_id: str, cursor: int, *, whole: bool = False) -> CommandLogs:
         """``whole`` decodes a character that is cut at the end, too: no more will come."""
-        if isinstance(cursor, bool) or not isinstance(cursor, int) or cursor < 0:
-            raise InvalidArgumentError(f"cursor must be a byte offset from 0 up, not {cursor!r}")
+        check_whole("cursor (a byte offset)", cursor)
         path = "/command/" + quote(require_text("command_id", command_id), safe="") + "/logs"
         try:
             answer = self._sandbox._client._transport.request(
@@ -392,9 +382,7 @@ def milliseconds(name: str, value: Duration) -> int:
 
 
 def checked_max_output(value: Optional[int]) -> Optional[int]:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 0):
-        raise InvalidArgumentError(f"max_output must be a number of characters from 0 up, not {value!r}")
-    return value
+    return None if value is None else check_whole("max_output (characters)", value)
 
 
 def watcher(
