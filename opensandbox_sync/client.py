@@ -325,8 +325,9 @@ class SandboxClient:
         """End a sandbox and everything in it; one that is already gone is fine."""
         try:
             self._call("DELETE", _path(sandbox_id), action=f"kill sandbox {sandbox_id}")
-        except NotFoundError:
-            pass
+        except NotFoundError as error:
+            if error.body.lstrip().startswith("<"):
+                raise  # a page of something on the way, which knows no sandboxes
 
     def pause(self, sandbox_id: str) -> None:
         """Stop a running sandbox's processes; its expiry goes on. ``ConflictError`` where it is not running."""

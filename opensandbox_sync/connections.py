@@ -165,12 +165,15 @@ class _Response(http.client.HTTPResponse):
         connection.answer = self
 
     def begin(self) -> None:
-        if SHORT_WAY and self._begin_at_once():
-            return
-        super().begin()
-        if self._reader.ended:
-            # http.client takes the end of the connection for the end of the headers, and then finds an empty body.
-            raise http.client.RemoteDisconnected("the answer was cut inside its headers")
+        while not (SHORT_WAY and self._begin_at_once()):
+            super().begin()
+            if self._reader.ended:
+                # http.client takes the end of the connection for the end of the headers, and then finds an empty body.
+                raise http.client.RemoteDisconnected("the answer was cut inside its headers")
+            if self.status >= 200 or self.status == 101:
+                return
+            # Early hints and the like: the answer is still to come. (http.client knows that of 100 alone.)
+            self.headers = self.msg = None  # type: ignore[assignment]
 
     def _begin_at_once(self) -> bool:
         """Take the answer's start in one go, where it is all there and is plain; False leaves it to ``http.client``.
@@ -301,9 +304,10 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
         sock = self.opened
         if sock is not None:
             try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass  # not connected any more
+                # Not a secure socket's own: that drops what deciphers, and a reader would take the rest as it is.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            except (OSError, TypeError):
+                pass  # not connected any more, or not a socket of Python's own
 
 
 class _Pool(_Base):  # type: ignore[misc]

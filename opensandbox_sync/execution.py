@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 ExecutionError = EventError
 
 _NO_TIME = -(2**63)
+_LINE_END = re.compile(r"\r\n|\n|\r(?!\Z)")  # a CR at the end may be half of a CRLF
 _CODE = re.compile(r"-?[0-9]{1,9}\Z")
 #: Seconds that are given to the end of a body whose result is in, so that its connection can be kept.
 _TAIL_SECONDS = 0.002
@@ -614,7 +615,11 @@ def open_stream(
             request_id=cause.request_id,
         ) from cause
     answer.limit.idle = idle
-    return ExecutionStream(answer, run, idle)
+    stream = ExecutionStream(answer, run, idle)
+    if answer.limit.interrupted:
+        stream.give_up()  # a Ctrl-C came before the answer's first byte
+        raise KeyboardInterrupt
+    return stream
 
 
 class ExecutionStream:
@@ -661,21 +666,25 @@ class ExecutionStream:
 
     def lines(self) -> Iterator[str]:
         """Yield the text of both streams, line by line as it comes, without line ends."""
-        pending = {"stdout": "", "stderr": ""}
+        pending: Dict[str, List[str]] = {"stdout": [], "stderr": []}  # the pieces of a line whose end has not come
         for event in self:
             if event.type not in pending or not event.text:
                 continue
-            text = pending[event.type] + event.text
-            pending[event.type] = ""
+            text, pieces = event.text, pending[event.type]
             if not self.execution.keeps_line_ends:
                 yield "" if text == "\n" else text
                 continue
-            # A CR at the end may be half of a CRLF.
-            *whole, rest = re.split(r"\r\n|\n|\r(?!\Z)", text)
-            yield from whole
-            pending[event.type] = rest
-        for rest in filter(None, pending.values()):
-            yield rest[:-1] if rest[-1] == "\r" else rest
+            half_an_end = bool(pieces) and pieces[-1].endswith("\r")  # or a whole one: the next character tells
+            if half_an_end or "\n" in text or "\r" in text:
+                *whole, text = _LINE_END.split("".join([*pieces, text]))
+                yield from whole
+                pieces.clear()
+            if text:
+                pieces.append(text)
+        for pieces in pending.values():
+            if pieces:
+                rest = "".join(pieces)
+                yield rest[:-1] if rest.endswith("\r") else rest
 
     def interrupt(self) -> None:
         """Stop the remote run (SIGTERM, and SIGKILL 3 s later); go on reading to see how it ended.
@@ -721,6 +730,12 @@ class ExecutionStream:
                     self.close()
                     raise
 
+    def give_up(self) -> None:
+        """Stop the remote run, and read no more; whoever calls this says why."""
+        self._told = True
+        self._stop()
+        self.close()
+
     def next_batch(self) -> Optional[List[Decoded]]:
         """The events that came together; None when the run is over."""
         if self._told:
@@ -728,13 +743,9 @@ class ExecutionStream:
         if self._over:
             raise ClosedError(f"could not {self._run.action}: its stream is closed, and its end was not seen")
         try:
-            if self._body.limit.interrupted:
-                raise KeyboardInterrupt  # it came before the answer's first byte
             return self._read_batch()
         except KeyboardInterrupt:
-            self._told = True
-            self._stop()
-            self.close()
+            self.give_up()
             raise
         except TransportError as cause:
             if self._run.fold.ended:
@@ -837,7 +848,7 @@ class ExecutionStream:
 
         A kernel that was interrupted gets ``kernel_seconds`` to come to its end.
         """
-        if self._over or self._run.fold.ended or self._run.interrupt is None:
+        if self._over or self._run.fold.ended or self._run.interrupt is None or not self._body.is_ours:
             return
         try:
             if self.execution.id is None:

@@ -357,6 +357,8 @@ class EventDecoder:
         self._data.clear()
         self._data_size, self._name = 0, ""
         event = _parse(text)
+        if _surrogate(text):  # its lines may have come in blocks of their own
+            event = without_lone_surrogates(event)
         if name and "type" not in event:
             event["type"] = name
         return event

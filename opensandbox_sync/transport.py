@@ -39,7 +39,6 @@ from .errors import (
     ConnectError,
     InvalidArgumentError,
     ProtocolError,
-    RateLimitError,
     RequestTimeoutError,
     SandboxError,
     TransportError,
@@ -226,7 +225,7 @@ class Transport:
                     response.raw.release_conn()
                 return Answer(response.status_code, response.headers, content, action, call.request_id)
             except (ApiError, TransportError) as error:
-                if not (call.has_no_address or isinstance(error, (ConnectError, RateLimitError))):
+                if not call.has_no_address and _may_have_been_done(error):
                     may_be_done = True
                 wait = self._wait_before_retry(error, call, deadline) if retry else None
                 if wait is None:
@@ -641,6 +640,8 @@ class Body:
         self._response = response
         self._ended = False
         self._closed = False
+        self._lock = threading.Lock()  # while it is ended, or its connection given back: not both
+        self._pid = os.getpid()
         plain = response.headers.get("Content-Encoding", "identity").lower() == "identity"
         self._answer = connections.limited_answer(response.raw) if plain else None
         self._chunks = Dechunker() if self._answer is not None and self._answer.chunked else None
@@ -725,31 +726,39 @@ class Body:
     def end(self) -> None:
         """Wake the thread that reads, from another one."""
         self._closed = True
-        if self._ended:
-            return  # the connection is another call's by now
-        connection: Any = getattr(self._response.raw, "connection", None)
-        if hasattr(connection, "end"):
-            connection.end()
-        elif hasattr(self._response.raw, "shutdown"):
-            try:
-                self._response.raw.shutdown()
-            except Exception:
-                pass  # nothing is being read
+        with self._lock:
+            if self._ended or not self.is_ours:
+                return  # the connection is another call's by now
+            connection: Any = getattr(self._response.raw, "connection", None)
+            if hasattr(connection, "end"):
+                connection.end()
+            elif hasattr(self._response.raw, "shutdown"):
+                try:
+                    self._response.raw.shutdown()
+                except Exception:
+                    pass  # nothing is being read
 
     def close(self) -> None:
         """Give the connection up, or back where the body is whole; idempotent."""
         self._closed = True
-        if not self._ended:
+        if self.is_ours:
             self._finish(whole=False)
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether this process opened it: a fork's copy of a connection is its parent's to end."""
+        return self._pid == os.getpid()
+
     def _finish(self, *, whole: bool) -> None:
-        self._ended = True
-        raw = self._response.raw
-        if whole and self._answer is not None:
-            self._answer.close()
-            raw.release_conn()
-        else:
-            raw.close()
+        with self._lock:
+            if self._ended:
+                return
+            self._ended = True
+            raw = self._response.raw
+            if whole and self._answer is not None:
+                self._answer.close()
+            else:
+                raw.close()
             raw.release_conn()
 
 
@@ -763,6 +772,7 @@ class _Adapter(HTTPAdapter):
     def __init__(self, registry: Any, closed: threading.Event) -> None:
         self._pool_classes = connections.connection_pools(registry, closed)
         self._plain_pools: Dict[str, Any] = {}
+        self._lock = threading.Lock()  # of the table of pools
         super().__init__(pool_connections=_POOLS, pool_maxsize=_CONNECTIONS, max_retries=0)
 
     def get_connection_with_tls_context(self, request: Any, verify: Any, proxies: Any = None, cert: Any = None) -> Any:
@@ -782,9 +792,13 @@ class _Adapter(HTTPAdapter):
         if pool is None:
             parts = urlsplit(url)
             pool = self._pool_classes["http"](parts.hostname, parts.port, maxsize=_CONNECTIONS)
-            pool = self._plain_pools.setdefault(authority, pool)
-            while len(self._plain_pools) > _POOLS:
-                self.forget(next(iter(self._plain_pools)))
+            dropped = []
+            with self._lock:
+                pool = self._plain_pools.setdefault(authority, pool)
+                while len(self._plain_pools) > _POOLS:
+                    dropped.append(self._plain_pools.pop(next(iter(self._plain_pools))))
+            for old in dropped:
+                old.close()
         return pool
 
     def request_url(self, request: Any, proxies: Any) -> str:
@@ -795,14 +809,17 @@ class _Adapter(HTTPAdapter):
 
     def forget(self, authority: str) -> None:
         """Close the idle connections to an address that is gone."""
-        pool = self._plain_pools.pop(authority, None)
+        with self._lock:
+            pool = self._plain_pools.pop(authority, None)
         if pool is not None:
             pool.close()
 
     def close(self) -> None:
         super().close()
-        while self._plain_pools:
-            self._plain_pools.popitem()[1].close()
+        with self._lock:
+            pools, self._plain_pools = list(self._plain_pools.values()), {}
+        for pool in pools:
+            pool.close()
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
@@ -860,6 +877,13 @@ def _generic_blocks(raw: Any) -> Iterator[bytes]:
         if not block:
             return
         yield block
+
+
+def _may_have_been_done(error: SandboxError) -> bool:
+    """Whether the server may have done what it did not answer, or what a proxy answered in its place."""
+    if isinstance(error, ApiError):
+        return error.status_code in (502, 504)
+    return not isinstance(error, ConnectError)
 
 
 def _encoded(json: Any, data: Any) -> Tuple[Any, Optional[str]]:

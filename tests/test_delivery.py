@@ -511,3 +511,33 @@ def test_connections_to_many_sandboxes_are_not_kept_for_ever(monkeypatch: pytest
             assert client.connect(SANDBOX_ID, wait_ready=False).is_healthy()
         until(lambda: sum(server.ended for server in servers[1:]) >= 2, "the oldest are closed")
         assert client.info(SANDBOX_ID).id == SANDBOX_ID
+
+
+# -- answers before the answer -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [100, 102, 103])
+def test_hints_before_an_answer_are_not_taken_for_it(wire: Dict[str, Any], status: int) -> None:
+    right = whole(200, {"id": SANDBOX_ID, "status": {"state": "Running"}})
+    hint = b"HTTP/1.1 %d Early\r\nLink: </a>\r\n\r\n" % status
+    if "session" in wire and status != 100:
+        pytest.skip("http.client takes this for the answer, and another's connections are not ours to mend")
+    for answer in ([hint, *right], [hint + hint + right[0]]):
+        table = {f"GET {INFO}": answer, "POST /command": [hint, *stream(init(), complete())]}
+        with scripted(table, **wire) as (sandbox, _):
+            for _ in range(2):
+                assert sandbox.info().id == SANDBOX_ID
+            assert sandbox.commands.run("x").ok
+
+
+def test_a_page_that_knows_no_sandboxes_does_not_say_that_one_is_gone() -> None:
+    page = whole(404, b"<html>nginx</html>", {"Content-Type": "text/html"})
+    with scripted({f"DELETE {INFO}": page}) as (sandbox, _), pytest.raises(NotFoundError):
+        sandbox.kill()
+
+
+def test_a_delete_that_a_busy_server_put_off_is_not_taken_for_done(wire: Dict[str, Any]) -> None:
+    answers = in_turn(refusal(503, "BUSY", "wait"), refusal(404, "NOT_FOUND", "no such thing"))
+    with scripted({"DELETE /v1/snapshots/s": answers}, retry=QUICK, **wire) as (sandbox, _):
+        with pytest.raises(NotFoundError):
+            sandbox._client.snapshots.delete("s")

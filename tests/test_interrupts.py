@@ -195,6 +195,25 @@ def test_ctrl_c_before_the_first_byte_waits_for_the_id_and_interrupts_it() -> No
         assert [request.query for request in server.asked("DELETE", "/command")] == [{"id": COMMAND_ID}]
 
 
+def test_a_ctrl_c_while_a_stream_is_opened_is_raised_there_and_interrupts_the_command() -> None:
+    pressed = threading.Event()
+
+    def respond(request: Request) -> Iterator[Any]:
+        assert pressed.wait(20)
+        yield STREAM_HEAD + chunk(init())
+        yield HANG
+
+    with serving({"POST /command": respond}) as server:
+        with child(scripted_place(server), "sandbox.commands.stream(SLEEP); say('opened')", after="") as process:
+            until(lambda: server.asked("POST", "/command"), "the command was sent")
+            wait_until_it_waits(process)
+            process.send_signal(signal.SIGINT)
+            pressed.set()
+            assert line(process) == "interrupted"
+            assert finished(process).split() == ["caught", "1"]
+        assert [request.query for request in server.asked("DELETE", "/command")] == [{"id": COMMAND_ID}]
+
+
 def test_a_ctrl_c_is_not_lost_to_an_answer_that_is_a_refusal() -> None:
     pressed = threading.Event()
 

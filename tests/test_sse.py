@@ -156,6 +156,12 @@ def test_half_of_an_escaped_pair_becomes_a_replacement_character(half: str) -> N
     json.dumps(raw, ensure_ascii=False).encode("utf-8")
 
 
+def test_half_of_a_pair_in_a_data_line_is_replaced_wherever_the_event_is_cut() -> None:
+    data = b'data: {"type":"stdout","text":"\\ud83d"}\n\n'
+    for at in range(len(data)):
+        assert raws(data[:at], data[at:]) == [{"type": "stdout", "text": "\ufffd"}]
+
+
 def test_a_whole_escaped_pair_is_its_character() -> None:
     assert raws(b'{"text":"\\ud83d\\ude80"}')[0]["text"] == "🚀"
 

@@ -536,6 +536,13 @@ def test_lines_are_without_their_ends_also_where_nothing_is_kept(wire: Dict[str,
             assert list(events.lines()) == ["one", "two", "three", "four", "five"]
 
 
+def test_a_line_in_many_pieces_is_one_line(wire: Dict[str, Any]) -> None:
+    pieces = ["first\n", *["x" * 1000] * 200, "\r", "\nlast\r", "\r", "end"]
+    with scripted({"POST /command": stream(init(), *map(stdout, pieces), complete())}, **wire) as (sandbox, _):
+        lines = list(sandbox.commands.stream("x").lines())
+    assert lines == ["first", "x" * 200_000, "last", "", "end"]
+
+
 def test_a_stream_that_was_closed_before_its_end_does_not_end_in_peace(wire: Dict[str, Any]) -> None:
     with scripted({"POST /command": stream(init(), stdout("a"), HANG)}, **wire) as (sandbox, _):
         events = sandbox.commands.stream("x")

@@ -10,7 +10,7 @@ import multiprocessing
 import pickle
 import threading
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, Callable, Dict, List, Type
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Type
 
 import pytest
 
@@ -27,7 +27,20 @@ from opensandbox_sync import (
 )
 
 from .scripted import API_KEY, finished, python, scripted, serving
-from .wire import SANDBOX_ID, Request, complete, cut, failed, init, stdout, stream
+from .wire import (
+    LAST_CHUNK,
+    SANDBOX_ID,
+    STREAM_HEAD,
+    Request,
+    chunk,
+    complete,
+    cut,
+    failed,
+    init,
+    stdout,
+    stream,
+    whole,
+)
 
 CLASSES = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, SandboxError)]
 PICKLERS: Dict[str, Callable[[Any], Any]] = {
@@ -161,6 +174,45 @@ def test_a_fork_and_its_parent_both_use_the_client_and_only_the_parent_kills() -
         texts = [json.loads(request.body)["command"] for request in server.asked("POST", "/command")]
         assert len(texts) == len(set(texts)) == 80, "a command was sent twice"
         assert len(server.asked("DELETE", SANDBOX_ID)) == 1
+
+
+FORK_IN_BLOCKS = """
+import os, sys
+from opensandbox_sync import SandboxClient
+client = SandboxClient(domain=sys.argv[1], api_key=sys.argv[2])
+sandbox = client.connect(sys.argv[3], wait_ready=False)
+child = 0
+try:
+    with sandbox.sessions.create(), sandbox.commands.stream("x") as events:
+        print(next(events).type, flush=True)
+        child = os.fork()
+        if not child:
+            sys.exit()  # leaves both blocks with an exception
+        assert os.waitpid(child, 0)[1] == 0
+        print(client.health(), *[event.type for event in events])
+finally:
+    if not child:
+        os._exit(0)
+"""
+
+
+def test_a_fork_that_leaves_a_block_ends_no_run_and_no_session_of_its_parent() -> None:
+    asked = threading.Event()
+
+    def run(request: Request) -> Iterator[bytes]:
+        yield STREAM_HEAD + chunk(init())
+        assert asked.wait(20)
+        yield chunk(complete()) + LAST_CHUNK
+
+    def health(request: Request) -> Iterable[Any]:
+        asked.set()
+        return whole(200, {"status": "healthy"})
+
+    table = {"POST /command": run, "GET /health": health, "POST /session": whole(200, {"session_id": "s"})}
+    with serving({**table, "DELETE /session/s": whole()}) as server:
+        told = finished(python(FORK_IN_BLOCKS, server.address, API_KEY, SANDBOX_ID)).split()
+        assert told == ["init", "True", "execution_complete"]
+        assert (len(server.asked("DELETE", "/session/s")), server.asked("DELETE", "/command")) == (1, [])
 
 
 @pytest.mark.parametrize("how", PICKLERS)

@@ -8,6 +8,7 @@ Its runs follow one another; their error output is merged into ``stdout``, and b
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -297,7 +298,7 @@ class IsolatedSession:
 
     def __init__(self, isolation: IsolationService, session_id: str, *, owned: bool = False) -> None:
         self._isolation = isolation
-        self._owned = owned
+        self._owner_pid = os.getpid() if owned else None  # a fork's copy must not end what the parent still uses
         self.id = session_id
         self._path = "/session/" + quote(session_id, safe="")
 
@@ -380,7 +381,7 @@ class IsolatedSession:
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if not self._owned:
+        if self._owner_pid != os.getpid():
             return
         try:
             self.delete()

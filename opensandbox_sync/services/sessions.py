@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 from urllib.parse import quote
@@ -131,7 +132,7 @@ class BashSession:
 
     def __init__(self, sessions: SessionService, session_id: str, *, owned: bool = False) -> None:
         self._sessions = sessions
-        self._owned = owned
+        self._owner_pid = os.getpid() if owned else None  # a fork's copy must not end what the parent still uses
         self.id = session_id
 
     def run(
@@ -186,7 +187,7 @@ class BashSession:
         return self
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        if not self._owned:
+        if self._owner_pid != os.getpid():
             return
         try:
             self.close()
