@@ -617,7 +617,7 @@ def open_stream(
     answer.limit.idle = idle
     stream = ExecutionStream(answer, run, idle)
     if answer.limit.interrupted:
-        stream.give_up()  # a Ctrl-C came before the answer's first byte
+        stream._give_up()  # a Ctrl-C came before the answer's first byte
         raise KeyboardInterrupt
     return stream
 
@@ -730,7 +730,7 @@ class ExecutionStream:
                     self.close()
                     raise
 
-    def give_up(self) -> None:
+    def _give_up(self) -> None:
         """Stop the remote run, and read no more; whoever calls this says why."""
         self._told = True
         self._stop()
@@ -745,7 +745,7 @@ class ExecutionStream:
         try:
             return self._read_batch()
         except KeyboardInterrupt:
-            self.give_up()
+            self._give_up()
             raise
         except TransportError as cause:
             if self._run.fold.ended:
