@@ -214,13 +214,13 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
     limit = Limit(None, None)
 
     # Set by the transport, through a subclass: the connections that it can end, and whether it has.
-    registry: Any
+    living: Any
     closed: threading.Event
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.response_class = self._make_response
-        self.registry[id(self)] = self
+        self.living[id(self)] = self
 
     def _make_response(self, sock: Any, *args: Any, **kwargs: Any) -> _Response:
         return _Response(sock, *args, connection=self, **kwargs)
@@ -381,8 +381,8 @@ class _PlainPool(_Pool, HTTPConnectionPool):
             return None
 
 
-def connection_pools(registry: Any, closed: threading.Event) -> Any:
-    """The pool classes for a urllib3 ``PoolManager``; their connections are found in ``registry``, and send nothing
+def connection_pools(living: Any, closed: threading.Event) -> Any:
+    """The pool classes for a urllib3 ``PoolManager``; their connections are found in ``living``, and send nothing
     once it is ``closed``.
     """
 
@@ -398,7 +398,7 @@ def connection_pools(registry: Any, closed: threading.Event) -> Any:
     class SecurePool(_Pool, HTTPSConnectionPool):
         ConnectionCls = SecureConnection
 
-    Connection.registry = SecureConnection.registry = registry
+    Connection.living = SecureConnection.living = living
     Connection.closed = SecureConnection.closed = closed
     return {"http": Pool, "https": SecurePool}
 

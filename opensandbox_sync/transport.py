@@ -769,8 +769,8 @@ class _Adapter(HTTPAdapter):
     request, which costs as much as the request.
     """
 
-    def __init__(self, registry: Any, closed: threading.Event) -> None:
-        self._pool_classes = connections.connection_pools(registry, closed)
+    def __init__(self, living: Any, closed: threading.Event) -> None:
+        self._pool_classes = connections.connection_pools(living, closed)
         self._plain_pools: Dict[str, Any] = {}
         self._lock = threading.Lock()  # of the table of pools
         super().__init__(pool_connections=_POOLS, pool_maxsize=_CONNECTIONS, max_retries=0)

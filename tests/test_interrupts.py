@@ -176,59 +176,35 @@ def scripted_place(server: Scripted) -> Dict[str, Any]:
     return {"domain": server.address, "api_key": API_KEY, "sandbox": SANDBOX_ID}
 
 
-def test_ctrl_c_before_the_first_byte_waits_for_the_id_and_interrupts_it() -> None:
+@contextlib.contextmanager
+def interrupted_before_its_answer(act: str, answer: List[Any]) -> Iterator[Scripted]:
+    """The server of a process that was interrupted when it had sent a command, and got its answer only then."""
     pressed = threading.Event()
 
     def respond(request: Request) -> Iterator[Any]:
         assert pressed.wait(20)
-        yield STREAM_HEAD + chunk(init())
-        yield HANG
+        yield from answer
 
     with serving({"POST /command": respond}) as server:
-        with child(scripted_place(server), RUN, after="") as process:
+        with child(scripted_place(server), act, after="") as process:
             until(lambda: server.asked("POST", "/command"), "the command was sent")
             wait_until_it_waits(process)
             process.send_signal(signal.SIGINT)
             pressed.set()
             assert line(process) == "interrupted"
             assert finished(process).split() == ["caught", "1"]
-        assert [request.query for request in server.asked("DELETE", "/command")] == [{"id": COMMAND_ID}]
+        yield server
 
 
-def test_a_ctrl_c_while_a_stream_is_opened_is_raised_there_and_interrupts_the_command() -> None:
-    pressed = threading.Event()
-
-    def respond(request: Request) -> Iterator[Any]:
-        assert pressed.wait(20)
-        yield STREAM_HEAD + chunk(init())
-        yield HANG
-
-    with serving({"POST /command": respond}) as server:
-        with child(scripted_place(server), "sandbox.commands.stream(SLEEP); say('opened')", after="") as process:
-            until(lambda: server.asked("POST", "/command"), "the command was sent")
-            wait_until_it_waits(process)
-            process.send_signal(signal.SIGINT)
-            pressed.set()
-            assert line(process) == "interrupted"
-            assert finished(process).split() == ["caught", "1"]
+@pytest.mark.parametrize("act", [RUN, "sandbox.commands.stream(SLEEP); say('opened')"], ids=["run", "stream"])
+def test_ctrl_c_before_the_first_byte_waits_for_the_id_and_interrupts_it(act: str) -> None:
+    with interrupted_before_its_answer(act, [STREAM_HEAD + chunk(init()), HANG]) as server:
         assert [request.query for request in server.asked("DELETE", "/command")] == [{"id": COMMAND_ID}]
 
 
 def test_a_ctrl_c_is_not_lost_to_an_answer_that_is_a_refusal() -> None:
-    pressed = threading.Event()
-
-    def respond(request: Request) -> Iterator[Any]:
-        assert pressed.wait(20)
-        yield from refusal(500, "RUNTIME_ERROR", "no")
-
-    with serving({"POST /command": respond}) as server:
-        with child(scripted_place(server), RUN, after="") as process:
-            until(lambda: server.asked("POST", "/command"), "the command was sent")
-            wait_until_it_waits(process)
-            process.send_signal(signal.SIGINT)
-            pressed.set()
-            assert line(process) == "interrupted"
-            assert finished(process).split() == ["caught", "1"]
+    with interrupted_before_its_answer(RUN, refusal(500, "RUNTIME_ERROR", "no")) as server:
+        assert not server.asked("DELETE", "/command")
 
 
 def test_a_ctrl_c_that_comes_together_with_the_first_bytes_loses_no_id(monkeypatch: pytest.MonkeyPatch) -> None:
