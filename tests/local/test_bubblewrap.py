@@ -365,7 +365,7 @@ def test_pause_stops_and_resume_continues_what_is_inside(api: Api) -> None:
         pid = int(execd.run("pgrep -f 'while :' | head -1"))
         assert api.call("POST", f"/v1/sandboxes/{sandbox_id}/pause").status == 202
         inside = [p for p in psutil.process_iter() if _pid_inside(p.pid) == pid and "while :" in " ".join(p.cmdline())]
-        assert [process.status() for process in inside] == [psutil.STATUS_STOPPED]
+        until(lambda: [process.status() for process in inside] == [psutil.STATUS_STOPPED], "it is stopped")
         assert api.call("POST", f"/v1/sandboxes/{sandbox_id}/resume").status == 202
         last = execd.run("cat /tmp/tick")
         until(lambda: execd.run("cat /tmp/tick") not in ("", last), "the next tick")

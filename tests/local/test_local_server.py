@@ -271,7 +271,7 @@ def test_a_killed_server_leaves_no_process_and_once_it_is_stopped_no_directory(t
     api = Api(server)
     for item in api.call("GET", "/v1/sandboxes").json["items"] if paused else ():
         assert api.call("POST", f"/v1/sandboxes/{item['id']}/pause").status == 202
-        assert psutil.Process(pid).status() == psutil.STATUS_STOPPED
+        until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED, "it is stopped")
     api.execd(api.create()["id"]).run("mkdir locked && touch locked/x && chmod 0 locked")
     assert server._process is not None
     server._process.kill()
