@@ -121,9 +121,6 @@ class MessageLog(Sequence):  # type: ignore[type-arg]
         # Once the limit was passed: the last messages, whose first characters are dropped as more comes.
         self._tail: Deque[Tuple[str, int]] = deque()
 
-    def append(self, text: str, timestamp: Optional[int]) -> None:
-        self.extend([text], [_NO_TIME if timestamp is None else timestamp])
-
     def extend(self, texts: List[str], times: List[int]) -> None:
         joined = "".join(texts)
         self._size += len(joined)
@@ -769,7 +766,7 @@ class ExecutionStream:
         fold, decoder = self._run.fold, self._decoder
         if self._failure is not None:
             raise self._failure
-        if fold.ended and not self._run.fold.drains:
+        if fold.ended and not fold.drains:
             return self._end()
         block = self._body.read()
         events = decoder.feed(block) if block else decoder.finish()
@@ -785,7 +782,7 @@ class ExecutionStream:
                 if not events:
                     raise
                 self._failure = error
-        if fold.ended and not self._run.fold.drains:
+        if fold.ended and not fold.drains:
             self._take_tail(events)
         return events if block or events else self._end()
 
