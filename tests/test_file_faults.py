@@ -6,11 +6,13 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Dict, Iterable, List
+from types import FrameType
+from typing import Any, Dict, Iterable, List, Optional
 
 import pytest
 import requests
@@ -28,7 +30,7 @@ from opensandbox_sync.errors import (
     ServerError,
     TransportError,
 )
-from opensandbox_sync.services import trees
+from opensandbox_sync.services import transfers, trees
 from opensandbox_sync.services.multipart import Source
 from opensandbox_sync.transport import Plane
 
@@ -609,6 +611,41 @@ def test_ctrl_c_ends_a_stalled_tree_at_once_and_leaves_no_half_file(tmp_path: Pa
             out, err = process.communicate(timeout=20)
     assert (out, err, process.returncode) == ("interrupted\n", "", 0)
     assert list((tmp_path / "down").iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("mode", [0o644, None])
+def test_ctrl_c_at_any_step_of_a_replacement_leaves_no_half_file(tmp_path: Path, mode: Optional[int]) -> None:
+    def interrupted_at(step: int) -> bool:
+        left = step
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal left
+            if frame.f_code.co_filename != transfers.__file__:
+                return None
+            frame.f_trace_opcodes = True
+            left -= event == "opcode"
+            if event == "opcode" and left < 0:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            with transfers.replacing(tmp_path / "a", mode) as write:
+                write(b"whole")
+        except KeyboardInterrupt:
+            return True
+        finally:
+            sys.settrace(before)
+        return False
+
+    step = 0
+    while interrupted_at(step):
+        assert [path.name for path in tmp_path.iterdir() if path.name != "a" or path.read_bytes() != b"whole"] == []
+        step += 1
+    assert step > 40
 
 
 def test_closing_the_client_ends_a_transfer(tmp_path: Path) -> None:

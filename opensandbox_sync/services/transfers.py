@@ -109,9 +109,10 @@ def replacing(target: Path, mode: Optional[int] = None) -> Iterator[Callable[[by
     ``mode`` None: what ``target`` has, or what a new file gets here. A link at ``target`` is replaced, not followed.
     """
     temporary = target.with_name(f".{uuid.uuid4().hex}.part")
-    handle = os.open(temporary, _NEW, 0o600)
-    try:
-        with io.FileIO(handle, "wb") as file:
+    try:  # the opening too: a Ctrl-C that comes within it is raised when the file is there
+        if mode is None:
+            mode = _mode_of(target, temporary)
+        with io.FileIO(os.open(temporary, _NEW, 0o600), "wb") as file:
 
             def write(data: bytes) -> None:
                 done = file.write(data)
@@ -119,8 +120,6 @@ def replacing(target: Path, mode: Optional[int] = None) -> Iterator[Callable[[by
                     done += file.write(memoryview(data)[done:])
 
             yield write
-        if mode is None:
-            mode = _mode_of(target)
         temporary.chmod(mode & 0o777)
         temporary.replace(target)
     except BaseException:
@@ -128,8 +127,8 @@ def replacing(target: Path, mode: Optional[int] = None) -> Iterator[Callable[[by
         raise
 
 
-def _mode_of(target: Path) -> int:
-    """The mode that ``target`` has, or that a new file there gets."""
+def _mode_of(target: Path, probe: Path) -> int:
+    """The mode that ``target`` has, or that a new file there gets: ``probe`` is made, and removed, to see it."""
     try:
         found = target.lstat().st_mode
         if stat.S_ISREG(found):
@@ -137,10 +136,7 @@ def _mode_of(target: Path) -> int:
     except FileNotFoundError:
         pass
     # The umask can only be read by setting it, which other threads would notice. An empty file shows it.
-    probe = target.with_name(f".{uuid.uuid4().hex}.part")
-    handle = os.open(probe, _NEW, 0o666)
-    try:
-        return stat.S_IMODE(os.fstat(handle).st_mode)
-    finally:
-        os.close(handle)
-        probe.unlink()
+    os.close(os.open(probe, _NEW, 0o666))
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.unlink()
+    return mode

@@ -270,11 +270,11 @@ def _check_case(root: Path, names: Sequence[str]) -> None:
 
 def _ignores_case(directory: Path) -> bool:
     probe = directory / f".{uuid.uuid4().hex}a"
-    probe.touch(0o600)
     try:
+        probe.touch(0o600)
         return probe.with_name(probe.name.upper()).exists()
     finally:
-        probe.unlink()
+        probe.unlink(missing_ok=True)
 
 
 # -- both ----------------------------------------------------------------------------------------------------------
