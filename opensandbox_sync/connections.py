@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import http.client
 import io
+import queue
 import re
 import socket
 import threading
 import time
-from typing import Any, Callable, Optional
+from collections import deque
+from functools import partial
+from typing import Any, Callable, Deque, Optional
 
 from urllib3 import HTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -26,6 +29,7 @@ from urllib3.exceptions import ProtocolError
 _LATE_BYTES = 8 * 1024 * 1024
 _LATE_READS = 64
 _LATE_SECONDS = 0.002
+_HEARD_BYTES = 16 * 1024  # of an answer's start, which the first event is in
 
 
 class Limit:
@@ -45,11 +49,9 @@ class Limit:
         self.taken = False
         #: Whether a byte of the request may have left.
         self.sent = False
+        #: Keeps the answer's start, where a Ctrl-C needs it.
+        self.opening: Optional[Opening] = None
         self._late = _LATE_BYTES
-        #: Seconds to go on reading for the answer's start after a KeyboardInterrupt; see _awaited.
-        self.linger = 0.0
-        self.awaits_start = False
-        self.interrupted = False
 
     def wait(self, *, to_read: bool = False) -> Optional[float]:
         """Seconds that the next step may take; raises ``TimeoutError`` when the deadline has passed.
@@ -71,13 +73,62 @@ class Limit:
         if self.deadline is not None and time.monotonic() >= self.deadline:
             self._late -= max(count, _LATE_BYTES // _LATE_READS)
 
-    def lingers(self) -> bool:
-        """At a KeyboardInterrupt: whether to read on for the answer's start; if so, ``linger`` seconds are left."""
-        if not self.awaits_start or not self.linger or self.interrupted:
-            return False
-        self.interrupted, self.idle = True, None
-        self.deadline = time.monotonic() + self.linger
-        return True
+
+class Opening:
+    """The bytes that an answer begins with, for a Ctrl-C: they tell what the request has begun.
+
+    It can be raised between any two steps, and what was just read is lost to whoever was at it. Without this the remote
+    run would go on, and nobody knew its name. The daemon sends its headers with the first event, so before them it has
+    no name.
+    """
+
+    def __init__(self, find: Callable[[bytes], Optional[str]], seconds: float) -> None:
+        self._find = find  # the name; "" where none is to come, None while it may
+        self._seconds = seconds  # that may be waited for it
+        self._heard = bytearray()
+        self._connection: Any = None
+        self._over = False
+
+    def begin(self, connection: Any) -> None:
+        self._connection, self._over = connection, False
+        self._heard.clear()
+
+    def receive(self, receive: Callable[[Any], int], buffer: Any) -> int:
+        """Let ``receive`` fill the buffer, and keep what comes."""
+        at = len(self._heard)
+        if at >= _HEARD_BYTES:
+            return receive(buffer)
+        buffer[:] = bytes(len(buffer))
+        try:
+            count = receive(buffer)
+            self._heard[at:] = buffer[:count]
+            return count
+        except KeyboardInterrupt:
+            # Raised behind a read that had brought something, it leaves nobody who was told how much: that shows in the
+            # buffer, which was all NUL. No event stream's start ends in one.
+            self._heard[at:] = bytes(buffer).rstrip(b"\0")
+            raise
+
+    def hear_out(self) -> Optional[str]:
+        """At a KeyboardInterrupt: the name, if it came or comes soon. Closes the connection."""
+        connection, deadline = self._connection, time.monotonic() + self._seconds
+        if connection is None or not connection.limit.sent:
+            return None
+        name = self._find(bytes(self._heard))
+        try:
+            while name is None and not self._over and time.monotonic() < deadline:
+                connection.opened.settimeout(deadline - time.monotonic())
+                block = connection.opened.recv(_HEARD_BYTES)
+                self._heard += block
+                self._over = not block
+                name = self._find(bytes(self._heard))
+        except (OSError, ValueError):
+            pass  # closed, silent, or late by less than the clock's step
+        self._over = True
+        connection.close()
+        if connection.answer is not None:
+            connection.answer.close()
+        return name or None
 
 
 #: The limit of the call that this thread is making: urllib3 has no way to hand one to the connection it chooses.
@@ -112,17 +163,11 @@ class _LimitedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        limit = self._connection.limit
-        if limit.awaits_start and limit.linger:
-            buffer[:] = bytes(len(buffer))
-        try:
+        opening = self._connection.limit.opening
+        if opening is None:
             count: int = self._received(self.sock.recv_into, buffer)
-        except KeyboardInterrupt:
-            if not limit.lingers():
-                raise
-            # It may be raised behind a read that had brought something, and then nobody was told how much: that shows
-            # in the buffer, which was all NUL. No event stream's start ends in one.
-            count = len(bytes(buffer).rstrip(b"\0")) or self._received(self.sock.recv_into, buffer)
+        else:
+            count = opening.receive(partial(self._received, self.sock.recv_into), buffer)
         self._took(count)
         self.ended = count == 0
         return count
@@ -239,11 +284,25 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
         self._take_limit()
-        return super().request(*args, **kwargs)
+        return self._heard_out(partial(super().request, *args, **kwargs))
+
+    def getresponse(self, *args: Any, **kwargs: Any) -> Any:
+        return self._heard_out(partial(super().getresponse, *args, **kwargs))
+
+    def _heard_out(self, act: Callable[[], Any]) -> Any:
+        """Do ``act``; at a Ctrl-C hear the answer's start before the connection is closed."""
+        try:
+            return act()
+        except KeyboardInterrupt:
+            if self.limit.opening is not None:
+                self.limit.opening.hear_out()
+            raise
 
     def _take_limit(self) -> None:
         self.limit = getattr(current, "limit", None) or Limit(None, None)
         self.limit.taken = True
+        if self.limit.opening is not None:
+            self.limit.opening.begin(self)
         self.close_if_stale(self.limit)
 
     def close_if_stale(self, limit: Limit) -> None:
@@ -257,11 +316,14 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
         if self.sock is None:
             self.timeout = connect_timeout
             self.connect()
+        return self._heard_out(partial(self._exchange, method, message))  # type: ignore[no-any-return]
+
+    def _exchange(self, method: str, message: bytes) -> _Response:
         self._begin_to_send()
         self.sock.sendall(message)
         answer = self._make_response(self.sock, method=method)
         try:
-            self._awaited(answer.begin)
+            answer.begin()
         except BaseException:
             answer.close()
             raise
@@ -282,23 +344,6 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
         _set_timeout(self.sock, self.limit.wait())
         self.limit.sent = True
 
-    def getresponse(self, *args: Any, **kwargs: Any) -> Any:
-        return self._awaited(lambda: super(_LimitedConnection, self).getresponse(*args, **kwargs))
-
-    def _awaited(self, read_start: Callable[[], Any]) -> Any:
-        # The daemon sends its headers with the first event, so before that there is no id to interrupt. Dropping the
-        # connection at a Ctrl-C would leave the command running, with nobody to know its name: see Limit.linger.
-        limit = self.limit
-        limit.awaits_start = True
-        try:
-            return read_start()
-        except Exception:
-            if limit.interrupted:
-                raise KeyboardInterrupt from None
-            raise
-        finally:
-            limit.awaits_start = False
-
     def end(self) -> None:
         """Wake whoever reads from this connection; from any thread."""
         sock = self.opened
@@ -310,8 +355,34 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
                 pass  # not connected any more, or not a socket of Python's own
 
 
+class _Idle:
+    """The idle connections of a pool, the last used first: ``queue.LifoQueue`` without its lock, which a Ctrl-C leaves
+    held for ever if it comes when the lock is being let go. A deque needs none.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._kept: Deque[Any] = deque()
+
+    def get(self, block: bool = True, timeout: Optional[float] = None) -> Any:
+        try:
+            return self._kept.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+    def put(self, connection: Any, block: bool = True) -> None:
+        if len(self._kept) >= self._size:
+            raise queue.Full
+        self._kept.append(connection)
+
+    def qsize(self) -> int:
+        return len(self._kept)
+
+
 class _Pool(_Base):  # type: ignore[misc]
     """What our pools share."""
+
+    QueueCls: Any = _Idle
 
     def _get_conn(self, timeout: Optional[float] = None) -> Any:
         connection = super()._get_conn(timeout)

@@ -12,6 +12,7 @@ import time
 from array import array
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate, chain, islice, repeat
 from typing import (
@@ -28,6 +29,8 @@ from typing import (
     Tuple,
 )
 
+from .chunked import Dechunker
+from .connections import Opening
 from .errors import (
     ApiError,
     ClosedError,
@@ -58,6 +61,8 @@ ExecutionError = EventError
 _NO_TIME = -(2**63)
 _LINE_END = re.compile(r"\r\n|\n|\r(?!\Z)")  # a CR at the end may be half of a CRLF
 _CODE = re.compile(r"-?[0-9]{1,9}\Z")
+_INFORMATIONAL, _SUCCESS = re.compile(rb"HTTP/1\.[01] 1"), re.compile(rb"HTTP/1\.[01] 2")
+_CHUNKED = re.compile(rb"(?im)^transfer-encoding:.*chunked")
 #: Seconds that are given to the end of a body whose result is in, so that its connection can be kept.
 _TAIL_SECONDS = 0.002
 #: Seconds beyond ``timeout`` that the server gets to end a command itself before we do.
@@ -574,6 +579,29 @@ def open_stream(
     """POST ``body`` and return the stream of its run. ``idle`` and ``first_byte`` are the longest silences, in
     seconds.
     """
+    opening = None if run.interrupt is None else Opening(_run_id, INTERRUPT_SECONDS)
+    try:
+        answer = _open(transport, plane, path, body, run, idle=first_byte or idle, opening=opening)
+        answer.limit.idle = idle
+        return ExecutionStream(answer, run, idle)
+    except KeyboardInterrupt:
+        run_id = None if opening is None else opening.hear_out()
+        if run.interrupt is not None and run_id is not None:
+            with suppress(SandboxError):
+                run.interrupt(run_id, INTERRUPT_SECONDS)
+        raise
+
+
+def _open(
+    transport: Transport,
+    plane: Plane,
+    path: str,
+    body: Dict[str, Any],
+    run: Run,
+    *,
+    idle: Optional[float],
+    opening: Optional[Opening],
+) -> Body:
     started = time.monotonic()
     deadline = None if run.timeout is None else started + run.timeout + run.grace
     run.fold.started = started
@@ -583,16 +611,16 @@ def open_stream(
     try:
         plane.resolve(deadline)  # looks the address up: what fails here has sent nothing
         sent = True
-        answer = transport.stream(
+        return transport.stream(
             plane,
             "POST",
             path,
             action=run.action,
             json=body,
             headers={"Accept": "text/event-stream", "Cache-Control": "no-cache"},
-            idle=first_byte or idle,
+            idle=idle,
             deadline=deadline,
-            linger=INTERRUPT_SECONDS if run.interrupt is not None else 0.0,
+            opening=opening,
         )
     except ConnectError:
         raise
@@ -611,12 +639,22 @@ def open_stream(
             execution=run.fold.execution,
             request_id=cause.request_id,
         ) from cause
-    answer.limit.idle = idle
-    stream = ExecutionStream(answer, run, idle)
-    if answer.limit.interrupted:
-        stream._give_up()  # a Ctrl-C came before the answer's first byte
-        raise KeyboardInterrupt
-    return stream
+
+
+def _run_id(heard: bytes) -> Optional[str]:
+    """The id that an answer's first bytes tell; empty where none is to come, None while it may."""
+    head, end, body = heard.partition(b"\r\n\r\n")
+    while end and _INFORMATIONAL.match(head):
+        head, end, body = body.partition(b"\r\n\r\n")
+    if not end:
+        return None
+    if not _SUCCESS.match(head):
+        return ""
+    try:
+        content = Dechunker().feed(body) if _CHUNKED.search(head) else body
+    except ProtocolError:
+        return ""
+    return next((event.text for event in each_event(EventDecoder().feed(content)) if event.type == "init"), None)
 
 
 class ExecutionStream:
@@ -728,9 +766,13 @@ class ExecutionStream:
                     raise
 
     def _give_up(self) -> None:
-        """Stop the remote run, and read no more; whoever calls this says why."""
+        """At a Ctrl-C: stop the remote run, and read no more. What was being read is in no state to be read on."""
         self._told = True
-        self._stop()
+        opening = self._body.limit.opening
+        if self.execution.id is None and opening is not None:
+            self.execution.id = opening.hear_out()
+        if self.execution.id is not None or opening is None:
+            self._stop()
         self.close()
 
     def next_batch(self) -> Optional[List[Decoded]]:

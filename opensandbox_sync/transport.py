@@ -244,12 +244,12 @@ class Transport:
         headers: Optional[Mapping[str, str]] = None,
         idle: Optional[float] = None,
         deadline: Optional[float] = None,
-        linger: float = 0.0,
+        opening: Optional[connections.Opening] = None,
     ) -> Body:
         """Send a request and return its body as it comes; only a 2xx has one.
 
-        ``idle`` is the longest silence (seconds), ``deadline`` a monotonic time for the whole. ``linger``: see
-        ``connections.Limit``. A POST that left is not repeated.
+        ``idle`` is the longest silence (seconds), ``deadline`` a monotonic time for the whole. ``opening``
+        keeps the answer's start. A POST that left is not repeated.
         """
         body, kind = _encoded(json, None)
         attempt = 0
@@ -257,15 +257,15 @@ class Transport:
             attempt += 1
             call = _Call(self, plane, method, path, params, headers, action, attempt)
             limit = connections.Limit(deadline, idle)
-            limit.linger = linger
+            limit.opening = opening
             try:
                 response = call.send(body, kind, limit, CONNECT_TIMEOUT)
+                if not limit.taken:
+                    limit.opening = None  # not by a connection of ours: it heard nothing
                 if 200 <= response.status_code < 300:
                     return Body(self, call, response, limit)
                 raise call.refused(response, limit)
             except (ApiError, TransportError) as error:
-                if limit.interrupted:
-                    raise KeyboardInterrupt from None
                 wait = self._wait_before_retry(error, call, math.inf if deadline is None else deadline)
                 if wait is None:
                     raise

@@ -4,17 +4,21 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
+from types import FrameType
 from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
 from opensandbox_sync import ClosedError, Sandbox, SandboxClient
+from opensandbox_sync.services import commands
 
 from .conftest import until
 from .scripted import API_KEY, Scripted, finished, promptly, python, scripted, serving
@@ -226,6 +230,57 @@ def test_a_ctrl_c_that_comes_together_with_the_first_bytes_loses_no_id(monkeypat
         with promptly(), pytest.raises(KeyboardInterrupt):
             sandbox.commands.run("x")
         assert [request.query for request in server.asked("DELETE", "/command")] == [{"id": COMMAND_ID}]
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_ctrl_c_at_any_step_up_to_the_second_output_leaves_no_command_running() -> None:
+    """Python raises it between any two steps of whatever code is at work, ours or a library's."""
+
+    class Seen(Exception):
+        pass
+
+    def steps_of_a_run(sandbox: Sandbox, most: int) -> int:
+        """Run a command and press Ctrl-C after ``most`` steps; how many there were."""
+        steps = outputs = 0
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            nonlocal steps
+            # Between two of our calls it is the caller's: with a stream that is open, and no block around it yet.
+            if frame.f_code.co_filename in (__file__, commands.__file__) or frame.f_code.co_name == "__enter__":
+                return trace
+            # Not by opcodes: a lock of the standard library may be held then, for ever.
+            steps += event == "line"
+            if steps > most:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+            return trace
+
+        def see(_: str) -> None:
+            nonlocal outputs
+            outputs += 1
+            if outputs == 2:
+                sys.settrace(None)
+                raise Seen
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            sandbox.commands.run("x", on_stdout=see)
+        except (KeyboardInterrupt, Seen):
+            return steps
+        finally:
+            sys.settrace(before)
+        raise AssertionError("it was not interrupted")
+
+    answer = [STREAM_HEAD + chunk(init() + stdout("a")), chunk(stdout("b")), HANG]
+    with scripted({"POST /command": answer}) as (sandbox, server):
+        steps_of_a_run(sandbox, sys.maxsize)  # the endpoint is known then
+        for step in range(0, steps_of_a_run(sandbox, sys.maxsize), 3):
+            server.requests.clear()
+            with promptly():
+                steps_of_a_run(sandbox, step)
+            assert len(server.asked("DELETE", "/command")) == len(server.asked("POST", "/command")), f"step {step}"
+        gc.collect()  # sockets that nobody closed, for their names had just been lost
 
 
 @pytest.mark.parametrize("head", [[], [STREAM_HEAD]], ids=["no headers", "headers"])
