@@ -355,6 +355,42 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
                 pass  # not connected any more, or not a socket of Python's own
 
 
+class _Raw:
+    """What requests and the transport ask of urllib3's response, which takes as long to make as all of the answer's
+    headers take to read.
+    """
+
+    def __init__(self, answer: _Response, connection: Any, pool: Any) -> None:
+        self.status, self.reason, self.version = answer.status, answer.reason, answer.version
+        self.headers = answer.headers
+        self.connection = connection
+        self._answer = answer
+        self._pool = pool
+
+    def read(self, amt: Optional[int] = None, decode_content: bool = False) -> bytes:
+        try:
+            block = self._answer.read(amt)
+        except http.client.HTTPException as error:
+            raise ProtocolError("Connection broken", error) from error
+        if not block and amt != 0 and self._answer.length:
+            raise ProtocolError("Connection broken", http.client.IncompleteRead(b"", self._answer.length))
+        return block
+
+    def close(self) -> None:
+        self._answer.close()
+        if self.connection is not None:
+            self.connection.close()
+
+    def release_conn(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            self._pool._put_conn(connection)
+
+    def __del__(self) -> None:
+        if self.connection is not None:
+            self.close()  # a stream that was dropped unread
+
+
 class _Idle:
     """The idle connections of a pool, the last used first: ``queue.LifoQueue`` without its lock, which a Ctrl-C leaves
     held for ever if it comes when the lock is being let go. A deque needs none.
@@ -420,6 +456,8 @@ class _PlainPool(_Pool, HTTPConnectionPool):
             if isinstance(error, http.client.HTTPException):
                 raise ProtocolError("Connection aborted.", error) from error
             raise
+        if "Content-Encoding" not in answer.headers:
+            return _Raw(answer, connection, self)
         return HTTPResponse(
             body=answer,
             headers=answer.headers.items(),
