@@ -456,7 +456,7 @@ class _PlainPool(_Pool, HTTPConnectionPool):
             if isinstance(error, http.client.HTTPException):
                 raise ProtocolError("Connection aborted.", error) from error
             raise
-        if "Content-Encoding" not in answer.headers:
+        if "Content-Encoding" not in answer.headers and len(answer.headers.get_all("Content-Length", ())) < 2:
             return _Raw(answer, connection, self)
         return HTTPResponse(
             body=answer,

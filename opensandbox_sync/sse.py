@@ -27,9 +27,11 @@ RawEvent = Dict[str, Any]
 _LONG = 8192
 
 # An output event just as the daemon writes it. What stands for its text may be no JSON: EventDecoder._runs sees to it.
-_TEXT_AND_TIME = r'","text":"([^"]*(?:\\"[^"]*)*)","timestamp":([1-9][0-9]{12})\}\n\n?'
-_OUTPUT = re.compile(r'\{"type":"(stdout|stderr)' + _TEXT_AND_TIME)
-_OF_ONE_TYPE = {kind: re.compile(r'\{"type":"' + kind + _TEXT_AND_TIME) for kind in ("stdout", "stderr")}
+_OUTPUT = re.compile(r'\{"type":"(stdout|stderr)","text":"([^"]*(?:\\"[^"]*)*)","timestamp":([1-9][0-9]{12})\}\n\n?')
+_BEFORE_TEXT = {kind: '{"type":"' + kind + '","text":"' for kind in ("stdout", "stderr")}
+_BEFORE_TIME = '","timestamp":'
+_AFTER_TIME = "}\n\n"
+_TIME_DIGITS = 13
 #: A character that no text needs and JSON does not escape.
 _BETWEEN = "\x7f"
 #: An escape that may be half of a pair, or alone.
@@ -288,13 +290,9 @@ class EventDecoder:
         a line does. What it took for their texts is read in one go by the JSON decoder, as one string: it finds the
         string's end too early where a quote is not escaped, and an error where one text ends inside of an escape.
         """
-        kind = text[9:15]
-        if kind in _OF_ONE_TYPE:
-            # Mostly all are of one type, and to look for that one alone is faster.
-            parts = _OF_ONE_TYPE[kind].split(text)
-            if not any(parts[::3]):
-                texts, times = _decoded(parts[1::3]), _numbers(parts[2::3])
-                return None if texts is None else [OutputRun(kind, texts, times)]
+        run = _one_run(text)
+        if run is not None:
+            return [run]
         parts = _OUTPUT.split(text)
         gaps, kinds = parts[::4], parts[1::4]
         if not kinds or not all(map(_is_whole_lines, gaps)):
@@ -401,6 +399,32 @@ def _long_event(text: str, at: int, end: int) -> Optional[ServerEvent]:
     except (ValueError, RecursionError, StopIteration, ProtocolError):
         pass
     return None
+
+
+def _one_run(text: str) -> Optional[OutputRun]:
+    """The events, where they are all output of one type just as the daemon writes it; a few string operations then do
+    for all of them. What stands between two texts has a fixed length, and mostly there are but a few different ones.
+    """
+    kind = text[9:15]
+    before = _BEFORE_TEXT.get(kind)
+    if before is None or not text.startswith(before) or not text.endswith(_AFTER_TIME):
+        return None
+    between = _AFTER_TIME + before
+    first, *parts = text.split(_BEFORE_TIME)
+    length = _TIME_DIGITS + len(between)
+    heads = [part[:length] for part in parts]
+    texts = [first[len(before) :], *[part[length:] for part in parts]]
+    if texts.pop() or not heads:
+        return None
+    heads[-1] += before
+    known = {}
+    for head in set(heads):
+        digits = head[:_TIME_DIGITS]
+        if head[_TIME_DIGITS:] != between or not digits.isdecimal() or not digits.isascii() or digits[0] == "0":
+            return None
+        known[head] = int(digits)
+    decoded = _decoded(texts)
+    return None if decoded is None else OutputRun(kind, decoded, list(map(known.__getitem__, heads)))
 
 
 def _decoded(texts: List[str]) -> Optional[List[str]]:

@@ -452,16 +452,31 @@ def test_what_is_written_is_what_is_read(objects: List[Raw], end: bytes) -> None
 # What stands between the quotes of a text on the wire, and what only looks like it.
 _pieces = ["a", "世", "\\n", '\\"', "\\\\", "\\/", "\\u007f", "\\u0000", "\\ud83d\\ude00", "\\ud800"]
 _pieces += ["\x7f", ", ", "\u2028"]
+_between = '","timestamp":1795377424075}\n\n{"type":"stdout","text":"'
 _traps = ['"', '\\\\"b', "\\", "\\u12", "\x01", "\n", '","timestamp":1}\n\n', '{"type":"stdout","text":"']
+_traps += [_between, "\\" + _between, '","timestamp":', '\\","timestamp":', "}\n\n", '","timestamp":1795377424075']
 _texts = st.lists(st.sampled_from([*_pieces * 3, *_traps]), max_size=6).map("".join)
-_stamps = ["1795377424075"] * 4 + ["0795377424075", "0", "9" * 18, "9" * 19, "007", "-1", "1.0", "1e3", "null", '"1"']
+_stamps = ["1795377424075"] * 9 + [
+    "0795377424075",
+    "179537742407\\u0035",
+    "179537742407\u0665",
+    "0",
+    "9" * 18,
+    "9" * 19,
+    "007",
+    "-1",
+    "1.0",
+    "1e3",
+    "null",
+    '"1"',
+]
 _times = st.sampled_from(_stamps)
 _ends = st.sampled_from(["\n\n"] * 6 + ["\n", "\n\n\n", "", " \n\n", ',"more":1}\n\n', "\r\n\r\n"])
 _frames = st.one_of(
     st.builds(
         '{before}{{"type":"{type}","text":"{text}","timestamp":{time}}}{end}'.format,
         before=st.sampled_from([""] * 8 + ["data: ", " ", "x", "\n"]),
-        type=st.sampled_from(["stdout", "stdout", "stderr", "stdxyz", "ping"]),
+        type=st.sampled_from(["stdout"] * 5 + ["stderr", "stdxyz", "ping"]),
         text=_texts,
         time=_times,
         end=_ends,
