@@ -115,8 +115,8 @@ class MessageLog(Sequence):  # type: ignore[type-arg]
 
     def __init__(self, limit: Optional[int] = None) -> None:
         self._pieces: List[str] = []  # all text, in order; where one message ends is in _sizes
-        self._sizes = array("Q")
-        self._times = array("q")
+        self._sizes: List[int] = []
+        self._times: List[int] = []
         self._fresh: List[str] = []  # what came last, not yet joined into a piece
         self._ends: Optional[array[int]] = None
         #: Characters that ``max_output`` dropped, between the head and the tail that are kept.
@@ -157,7 +157,7 @@ class MessageLog(Sequence):  # type: ignore[type-arg]
     def _part(self, head: int) -> None:
         """Keep the first ``head`` characters as they are, and the rest where it can be dropped from its beginning."""
         messages = list(zip(self._lines(), self._times))
-        self._pieces, self._fresh, self._sizes, self._times = [self._whole()[:head]], [], array("Q"), array("q")
+        self._pieces, self._fresh, self._sizes, self._times = [self._whole()[:head]], [], [], []
         self._ends = None
         for text, moment in messages:
             kept = text[:head]
