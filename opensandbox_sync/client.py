@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from datetime import datetime, timedelta, timezone
@@ -32,6 +33,7 @@ from .config import (
     checked_headers,
     seconds,
 )
+from .connections import Opening
 from .creation import create_body
 from .errors import (
     ConnectError,
@@ -75,6 +77,7 @@ T = TypeVar("T")
 _UNSET: Any = object()
 #: Seconds for the answer to a create: the server pulls the image inside the call.
 _CREATE_TIMEOUT = 300.0
+_CREATE_LAST_WORD = 5.0  # for the answer to a create at a Ctrl-C; a second one ends the wait
 _PAGE_SIZE = 200  # the server's most
 _SERVER_OPTIONS = ("port", "api_key", "allow_host_path", "isolation", "root")
 #: A proxy says these; the server behind it may have acted.
@@ -218,7 +221,7 @@ class SandboxClient:
         client was closed by then.
 
         Raises ``InvalidArgumentError`` before anything is sent, ``ApiError`` where the server refuses, and after its
-        answer ``SandboxReadyTimeoutError`` or ``SandboxFailedError``: then the sandbox is killed first.
+        answer ``SandboxReadyTimeoutError`` or ``SandboxFailedError``: then the sandbox is killed first, as at a Ctrl-C.
         """
         ready_seconds = seconds("ready_timeout", ready_timeout)
         check_callables(health_check=health_check, on_progress=on_progress)
@@ -243,7 +246,14 @@ class SandboxClient:
         )
         if on_progress is not None:
             on_progress("creating a sandbox")
-        sandbox = Sandbox(self, self._post_create(body, metadata), owned=True, timeout=timeout)
+        opening = Opening(_created_id, _CREATE_LAST_WORD)
+        try:
+            sandbox = Sandbox(self, self._post_create(body, metadata, opening), owned=True, timeout=timeout)
+        except KeyboardInterrupt:
+            sandbox_id = opening.hear_out()
+            if sandbox_id is not None:
+                Sandbox(self, sandbox_id, owned=True)._end()
+            raise
         try:
             if kill_at_exit:
                 sandbox._kill_at_exit()
@@ -472,10 +482,12 @@ class SandboxClient:
             self._date = date, datetime.now(timezone.utc), time.monotonic()
         return answer
 
-    def _post_create(self, body: Dict[str, Any], metadata: Optional[Mapping[str, str]]) -> str:
+    def _post_create(self, body: Dict[str, Any], metadata: Optional[Mapping[str, str]], opening: Opening) -> str:
         """The new sandbox's id; nothing else of the answer is needed, so nothing else can be wrong with it."""
         try:
-            answer = self._call("POST", "/sandboxes", action="create a sandbox", json=body, timeout=_CREATE_TIMEOUT)
+            answer = self._call(
+                "POST", "/sandboxes", action="create a sandbox", json=body, timeout=_CREATE_TIMEOUT, opening=opening
+            )
             data = answer.json()
             if not isinstance(data, dict) or not isinstance(data.get("id"), str) or not data["id"]:
                 raise ProtocolError("the server's answer to a create has no id", request_id=answer.request_id)
@@ -554,6 +566,15 @@ class SandboxClient:
         # The header has whole seconds: where our clock agrees with it, ours is the finer one.
         moment = ours if abs(told - ours) < timedelta(seconds=1.5) else told
         return moment + timedelta(seconds=time.monotonic() - at)
+
+
+def _created_id(content: bytes) -> Optional[str]:
+    """The new sandbox's id; None while the answer to a create is not whole."""
+    try:
+        found = json.loads(content.decode("utf-8")).get("id")
+    except (ValueError, AttributeError, RecursionError):
+        return None
+    return found if isinstance(found, str) and found else None
 
 
 def _path(sandbox_id: str) -> str:

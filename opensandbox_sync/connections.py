@@ -17,12 +17,15 @@ import threading
 import time
 from collections import deque
 from functools import partial
-from typing import Any, Callable, Deque, Optional
+from typing import Any, Callable, Deque, Optional, Tuple
 
 from urllib3 import HTTPResponse
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ProtocolError
+
+from .chunked import Dechunker
+from .errors import SandboxError
 
 # What may still be read when a deadline has passed: more than a socket's buffer holds, or so many reads. Each may wait
 # for so many seconds: for what is on its way from one buffer to the other.
@@ -75,7 +78,7 @@ class Limit:
 
 
 class Opening:
-    """The bytes that an answer begins with, for a Ctrl-C: they tell what the request has begun.
+    """The bytes that an answer begins with, for a Ctrl-C: they tell the name of what the request has begun.
 
     It can be raised between any two steps, and what was just read is lost to whoever was at it. Without this the remote
     run would go on, and nobody knew its name. The daemon sends its headers with the first event, so before them it has
@@ -83,14 +86,14 @@ class Opening:
     """
 
     def __init__(self, find: Callable[[bytes], Optional[str]], seconds: float) -> None:
-        self._find = find  # the name; "" where none is to come, None while it may
+        #: Finds the name in what has come of the body of a success; None where it is not there yet.
+        self._find = find
         self._seconds = seconds  # that may be waited for it
         self._heard = bytearray()
         self._connection: Any = None
-        self._over = False
 
     def begin(self, connection: Any) -> None:
-        self._connection, self._over = connection, False
+        self._connection = connection
         self._heard.clear()
 
     def receive(self, receive: Callable[[Any], int], buffer: Any) -> int:
@@ -105,30 +108,43 @@ class Opening:
             return count
         except KeyboardInterrupt:
             # Raised behind a read that had brought something, it leaves nobody who was told how much: that shows in the
-            # buffer, which was all NUL. No event stream's start ends in one.
+            # buffer, which was all NUL. No text ends in one.
             self._heard[at:] = bytes(buffer).rstrip(b"\0")
             raise
 
     def hear_out(self) -> Optional[str]:
-        """At a KeyboardInterrupt: the name, if it came or comes soon. Closes the connection."""
-        connection, deadline = self._connection, time.monotonic() + self._seconds
-        if connection is None or not connection.limit.sent:
-            return None
-        name = self._find(bytes(self._heard))
+        """At a KeyboardInterrupt: the name, if it came or comes soon. Nobody can read the answer on after that."""
+        connection, self._connection = self._connection, None
+        deadline = time.monotonic() + self._seconds
+        over, name = self._look()
+        if connection is None or connection.limit.opening is not self:
+            return name  # the connection is another call's by now
         try:
-            while name is None and not self._over and time.monotonic() < deadline:
+            while connection.limit.sent and not over and time.monotonic() < deadline:
                 connection.opened.settimeout(deadline - time.monotonic())
                 block = connection.opened.recv(_HEARD_BYTES)
                 self._heard += block
-                self._over = not block
-                name = self._find(bytes(self._heard))
+                over, name = self._look()
+                over = over or not block
         except (OSError, ValueError):
             pass  # closed, silent, or late by less than the clock's step
-        self._over = True
         connection.close()
         if connection.answer is not None:
             connection.answer.close()
-        return name or None
+        return name
+
+    def _look(self) -> Tuple[bool, Optional[str]]:
+        """Whether no more has to come, and the name."""
+        head, end, body = bytes(self._heard).partition(b"\r\n\r\n")
+        while end and _INFORMATIONAL.match(head):
+            head, end, body = body.partition(b"\r\n\r\n")
+        if not end or not _SUCCESS.match(head):
+            return bool(end), None
+        try:
+            name = self._find(Dechunker().feed(body) if _CHUNKED.search(head) else body)
+        except SandboxError:
+            return True, None
+        return name is not None, name
 
 
 #: The limit of the call that this thread is making: urllib3 has no way to hand one to the connection it chooses.
@@ -190,6 +206,9 @@ class _LimitedReader(io.RawIOBase):
         self._raw.close()
         super().close()
 
+
+_INFORMATIONAL, _SUCCESS = re.compile(rb"HTTP/1\.[01] 1"), re.compile(rb"HTTP/1\.[01] 2")
+_CHUNKED = re.compile(rb"(?im)^transfer-encoding:.*chunked")
 
 #: Whether small requests and plain answers take the short way; in tests, and where urllib3 has no such pool, they take
 #: the long one.

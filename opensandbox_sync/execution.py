@@ -29,7 +29,6 @@ from typing import (
     Tuple,
 )
 
-from .chunked import Dechunker
 from .connections import Opening
 from .errors import (
     ApiError,
@@ -61,8 +60,6 @@ ExecutionError = EventError
 _NO_TIME = -(2**63)
 _LINE_END = re.compile(r"\r\n|\n|\r(?!\Z)")  # a CR at the end may be half of a CRLF
 _CODE = re.compile(r"-?[0-9]{1,9}\Z")
-_INFORMATIONAL, _SUCCESS = re.compile(rb"HTTP/1\.[01] 1"), re.compile(rb"HTTP/1\.[01] 2")
-_CHUNKED = re.compile(rb"(?im)^transfer-encoding:.*chunked")
 #: Seconds that are given to the end of a body whose result is in, so that its connection can be kept.
 _TAIL_SECONDS = 0.002
 #: Seconds beyond ``timeout`` that the server gets to end a command itself before we do.
@@ -641,19 +638,8 @@ def _open(
         ) from cause
 
 
-def _run_id(heard: bytes) -> Optional[str]:
-    """The id that an answer's first bytes tell; empty where none is to come, None while it may."""
-    head, end, body = heard.partition(b"\r\n\r\n")
-    while end and _INFORMATIONAL.match(head):
-        head, end, body = body.partition(b"\r\n\r\n")
-    if not end:
-        return None
-    if not _SUCCESS.match(head):
-        return ""
-    try:
-        content = Dechunker().feed(body) if _CHUNKED.search(head) else body
-    except ProtocolError:
-        return ""
+def _run_id(content: bytes) -> Optional[str]:
+    """The id that the first events tell; None where it is not among them."""
     return next((event.text for event in each_event(EventDecoder().feed(content)) if event.type == "init"), None)
 
 

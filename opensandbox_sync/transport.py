@@ -194,11 +194,13 @@ class Transport:
         idle: Optional[float] = None,
         connect_timeout: float = CONNECT_TIMEOUT,
         retry: bool = True,
+        opening: Optional[connections.Opening] = None,
     ) -> Answer:
         """Send a request and return its whole answer, 2xx only.
 
         ``action`` completes "could not …" in errors. ``timeout`` (seconds; default: the config's) is for all attempts
         together. A transfer that may be long has ``idle`` (seconds) instead, which limits each silence alone.
+        ``opening`` keeps the answer's start.
         """
         deadline = math.inf
         if idle is None:
@@ -210,6 +212,7 @@ class Transport:
             call = _Call(self, plane, method, path, params, headers, action, attempt)
             try:
                 limit = connections.Limit(deadline if idle is None else None, idle)
+                limit.opening = opening
                 response = call.send(body, kind, limit, connect_timeout)
                 if response.status_code == 404 and method == "DELETE" and may_be_done:
                     call.refused(response, limit)  # an attempt before this one did it, and only its answer was lost

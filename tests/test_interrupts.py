@@ -17,11 +17,11 @@ from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
-from opensandbox_sync import ClosedError, Sandbox, SandboxClient
+from opensandbox_sync import ClosedError, Sandbox, SandboxClient, client
 from opensandbox_sync.services import commands
 
 from .conftest import until
-from .scripted import API_KEY, Scripted, finished, promptly, python, scripted, serving
+from .scripted import API_KEY, PLAIN, Scripted, finished, promptly, python, scripted, serving
 from .wire import COMMAND_ID, HANG, LAST_CHUNK, SANDBOX_ID, STREAM_HEAD, Request, chunk, init, refusal, stdout, stream
 
 CHILD = """
@@ -232,54 +232,81 @@ def test_a_ctrl_c_that_comes_together_with_the_first_bytes_loses_no_id(monkeypat
         assert [request.query for request in server.asked("DELETE", "/command")] == [{"id": COMMAND_ID}]
 
 
+class Seen(Exception):
+    """Ends what would go on for ever without a Ctrl-C."""
+
+
+def twice() -> Callable[[str], None]:
+    """A callback that leaves a run at its second output."""
+    outputs: List[str] = []
+
+    def callback(text: str) -> None:
+        outputs.append(text)
+        if len(outputs) == 2:
+            sys.settrace(None)
+            raise Seen
+
+    return callback
+
+
+# What is done, the answer to it, what it begins, and what ends that.
+_BEGINNINGS: Dict[str, Any] = {
+    "run": (
+        lambda sandbox: sandbox.commands.run("x", on_stdout=twice()),
+        ("POST /command", [STREAM_HEAD + chunk(init() + stdout("a")), chunk(stdout("b")), HANG]),
+        ("DELETE", "/command"),
+    ),
+    "create": (
+        lambda sandbox: sandbox._client.create("x", wait_ready=False),
+        ("POST /v1/sandboxes", PLAIN["POST /v1/sandboxes"]),
+        ("DELETE", f"/v1/sandboxes/{SANDBOX_ID}"),
+    ),
+}
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_a_ctrl_c_at_any_step_up_to_the_second_output_leaves_no_command_running() -> None:
+@pytest.mark.parametrize("beginning", _BEGINNINGS)
+def test_a_ctrl_c_at_any_step_leaves_nothing_behind(beginning: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python raises it between any two steps of whatever code is at work, ours or a library's."""
+    monkeypatch.setattr(client, "_CREATE_LAST_WORD", 0.5)
+    act, (path, answer), ended = _BEGINNINGS[beginning]
 
-    class Seen(Exception):
-        pass
-
-    def steps_of_a_run(sandbox: Sandbox, most: int) -> int:
-        """Run a command and press Ctrl-C after ``most`` steps; how many there were."""
-        steps = outputs = 0
+    def interrupted_at(step: int) -> int:
+        """Press Ctrl-C after so many steps; how many there were."""
+        steps = 0
 
         def trace(frame: FrameType, event: str, _: object) -> Any:
             nonlocal steps
             # Between two of our calls it is the caller's: with a stream that is open, and no block around it yet.
-            if frame.f_code.co_filename in (__file__, commands.__file__) or frame.f_code.co_name == "__enter__":
+            if frame.f_code.co_filename in (__file__, commands.__file__, client.__file__):
+                return trace
+            if frame.f_code.co_name == "__enter__":
                 return trace
             # Not by opcodes: a lock of the standard library may be held then, for ever.
             steps += event == "line"
-            if steps > most:
+            if steps > step:
                 sys.settrace(None)
                 raise KeyboardInterrupt
             return trace
 
-        def see(_: str) -> None:
-            nonlocal outputs
-            outputs += 1
-            if outputs == 2:
-                sys.settrace(None)
-                raise Seen
-
         before = sys.gettrace()
         sys.settrace(trace)
         try:
-            sandbox.commands.run("x", on_stdout=see)
-        except (KeyboardInterrupt, Seen):
-            return steps
+            act(sandbox)
+        except KeyboardInterrupt:
+            assert len(server.asked(*ended)) == len(server.asked(*path.split())), f"step {step}"
+        except Seen:
+            pass
         finally:
             sys.settrace(before)
-        raise AssertionError("it was not interrupted")
+        return steps
 
-    answer = [STREAM_HEAD + chunk(init() + stdout("a")), chunk(stdout("b")), HANG]
-    with scripted({"POST /command": answer}) as (sandbox, server):
-        steps_of_a_run(sandbox, sys.maxsize)  # the endpoint is known then
-        for step in range(0, steps_of_a_run(sandbox, sys.maxsize), 3):
+    with scripted({path: answer}) as (sandbox, server):
+        interrupted_at(sys.maxsize)  # the endpoint is known then
+        for step in range(0, interrupted_at(sys.maxsize), 3):
             server.requests.clear()
             with promptly():
-                steps_of_a_run(sandbox, step)
-            assert len(server.asked("DELETE", "/command")) == len(server.asked("POST", "/command")), f"step {step}"
+                interrupted_at(step)
         gc.collect()  # sockets that nobody closed, for their names had just been lost
 
 
