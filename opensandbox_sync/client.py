@@ -249,10 +249,14 @@ class SandboxClient:
         opening = Opening(_created_id, _CREATE_LAST_WORD)
         try:
             sandbox = Sandbox(self, self._post_create(body, metadata, opening), owned=True, timeout=timeout)
+            opening.release()
         except KeyboardInterrupt:
             sandbox_id = opening.hear_out()
             if sandbox_id is not None:
                 Sandbox(self, sandbox_id, owned=True)._end()
+            raise
+        except BaseException:
+            opening.release()
             raise
         try:
             if kill_at_exit:

@@ -80,9 +80,9 @@ class Limit:
 class Opening:
     """The bytes that an answer begins with, for a Ctrl-C: they tell the name of what the request has begun.
 
-    It can be raised between any two steps, and what was just read is lost to whoever was at it. Without this the remote
-    run would go on, and nobody knew its name. The daemon sends its headers with the first event, so before them it has
-    no name.
+    It can be raised between any two steps; what was just read is lost then to whoever was at it, and connections are
+    closed on the way out. Without this the remote run would go on, and nobody knew its name. The daemon sends its
+    headers with the first event, so before them it has no name.
     """
 
     def __init__(self, find: Callable[[bytes], Optional[str]], seconds: float) -> None:
@@ -90,11 +90,21 @@ class Opening:
         self._find = find
         self._seconds = seconds  # that may be waited for it
         self._heard = bytearray()
-        self._connection: Any = None
+        self._sock: Any = None
+        self._held: Any = None
 
-    def begin(self, connection: Any) -> None:
-        self._connection = connection
+    def begin(self, sock: Any) -> None:
+        """A request is about to leave: hold the socket open, whoever closes it."""
         self._heard.clear()
+        if sock is not self._sock:
+            self.release()
+            self._sock, self._held = sock, sock.makefile("rb", buffering=0)
+
+    def release(self) -> None:
+        """The name is known, or not wanted any more."""
+        held, self._sock, self._held = self._held, None, None
+        if held is not None:
+            held.close()
 
     def receive(self, receive: Callable[[Any], int], buffer: Any) -> int:
         """Let ``receive`` fill the buffer, and keep what comes."""
@@ -114,23 +124,18 @@ class Opening:
 
     def hear_out(self) -> Optional[str]:
         """At a KeyboardInterrupt: the name, if it came or comes soon. Nobody can read the answer on after that."""
-        connection, self._connection = self._connection, None
         deadline = time.monotonic() + self._seconds
         over, name = self._look()
-        if connection is None or connection.limit.opening is not self:
-            return name  # the connection is another call's by now
         try:
-            while connection.limit.sent and not over and time.monotonic() < deadline:
-                connection.opened.settimeout(deadline - time.monotonic())
-                block = connection.opened.recv(_HEARD_BYTES)
+            while self._sock is not None and not over and time.monotonic() < deadline:
+                self._sock.settimeout(deadline - time.monotonic())
+                block = self._sock.recv(_HEARD_BYTES)
                 self._heard += block
                 over, name = self._look()
                 over = over or not block
         except (OSError, ValueError):
             pass  # closed, silent, or late by less than the clock's step
-        connection.close()
-        if connection.answer is not None:
-            connection.answer.close()
+        self.release()
         return name
 
     def _look(self) -> Tuple[bool, Optional[str]]:
@@ -140,11 +145,15 @@ class Opening:
             head, end, body = body.partition(b"\r\n\r\n")
         if not end or not _SUCCESS.match(head):
             return bool(end), None
+        length, chunks = _LENGTH.search(head), Dechunker()
+        whole = length is not None and len(body) >= int(length.group(1))
         try:
-            name = self._find(Dechunker().feed(body) if _CHUNKED.search(head) else body)
+            if _CHUNKED.search(head):
+                body, whole = chunks.feed(body), chunks.done
+            name = self._find(body)
         except SandboxError:
             return True, None
-        return name is not None, name
+        return whole or name is not None, name
 
 
 #: The limit of the call that this thread is making: urllib3 has no way to hand one to the connection it chooses.
@@ -209,6 +218,7 @@ class _LimitedReader(io.RawIOBase):
 
 _INFORMATIONAL, _SUCCESS = re.compile(rb"HTTP/1\.[01] 1"), re.compile(rb"HTTP/1\.[01] 2")
 _CHUNKED = re.compile(rb"(?im)^transfer-encoding:.*chunked")
+_LENGTH = re.compile(rb"(?im)^content-length:[ \t]*([0-9]{1,18})[ \t]*\r?$")
 
 #: Whether small requests and plain answers take the short way; in tests, and where urllib3 has no such pool, they take
 #: the long one.
@@ -221,6 +231,8 @@ _START = re.compile(
 
 
 class _Response(http.client.HTTPResponse):
+    is_plain = False  # there is nothing to its headers or its body that http.client would not see to
+
     def __init__(self, sock: Any, *args: Any, connection: Any, **kwargs: Any) -> None:
         self._reader = _LimitedReader(sock, connection)
         reader: Any = self._reader  # of a socket it wants only something to read from
@@ -252,17 +264,18 @@ class _Response(http.client.HTTPResponse):
         for line in lines.decode("latin-1").split("\r\n")[:-1]:
             name, _, value = line.partition(":")
             headers[name] = value.strip(" \t")
-        lengths, coding = headers.get_all("Content-Length", []), headers.get("Transfer-Encoding", "").lower()
-        if len(lengths) > 1 or not all(map(str.isdecimal, lengths)) or coding not in ("", "chunked"):
+        length, coding = ",".join(headers.get_all("Content-Length", ())), headers.get("Transfer-Encoding", "").lower()
+        if not (length.isdecimal() if length else coding in ("", "chunked")) or (coding and length):
             return False
-        if (coding and lengths) or status in (204, 304) or self._is_head:
+        if status in (204, 304) or self._is_head:
             return False
         self.fp.read(found.end())
         self.version, self.code, self.status, self.reason = 11, status, status, reason.decode("latin-1").strip()
         self.headers = self.msg = headers
         self.chunked, self.chunk_left = bool(coding), None
-        self.length = int(lengths[0]) if lengths else None
-        self.will_close = "close" in headers.get("Connection", "").lower() or not (coding or lengths)
+        self.length = int(length) if length else None
+        self.will_close = "close" in headers.get("Connection", "").lower() or not (coding or length)
+        self.is_plain = "Content-Encoding" not in headers
         return True
 
 
@@ -303,25 +316,11 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
 
     def request(self, *args: Any, **kwargs: Any) -> Any:
         self._take_limit()
-        return self._heard_out(partial(super().request, *args, **kwargs))
-
-    def getresponse(self, *args: Any, **kwargs: Any) -> Any:
-        return self._heard_out(partial(super().getresponse, *args, **kwargs))
-
-    def _heard_out(self, act: Callable[[], Any]) -> Any:
-        """Do ``act``; at a Ctrl-C hear the answer's start before the connection is closed."""
-        try:
-            return act()
-        except KeyboardInterrupt:
-            if self.limit.opening is not None:
-                self.limit.opening.hear_out()
-            raise
+        return super().request(*args, **kwargs)
 
     def _take_limit(self) -> None:
         self.limit = getattr(current, "limit", None) or Limit(None, None)
         self.limit.taken = True
-        if self.limit.opening is not None:
-            self.limit.opening.begin(self)
         self.close_if_stale(self.limit)
 
     def close_if_stale(self, limit: Limit) -> None:
@@ -335,9 +334,6 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
         if self.sock is None:
             self.timeout = connect_timeout
             self.connect()
-        return self._heard_out(partial(self._exchange, method, message))  # type: ignore[no-any-return]
-
-    def _exchange(self, method: str, message: bytes) -> _Response:
         self._begin_to_send()
         self.sock.sendall(message)
         answer = self._make_response(self.sock, method=method)
@@ -361,6 +357,8 @@ class _LimitedConnection(_Base):  # type: ignore[misc]
             raise OSError("the client was closed")
         # urllib3 would let it have the time that connecting may take.
         _set_timeout(self.sock, self.limit.wait())
+        if self.limit.opening is not None:
+            self.limit.opening.begin(self.sock)
         self.limit.sent = True
 
     def end(self) -> None:
@@ -379,12 +377,14 @@ class _Raw:
     headers take to read.
     """
 
+    connection: Any = None
+
     def __init__(self, answer: _Response, connection: Any, pool: Any) -> None:
         self.status, self.reason, self.version = answer.status, answer.reason, answer.version
         self.headers = answer.headers
-        self.connection = connection
         self._answer = answer
         self._pool = pool
+        self.connection = connection
 
     def read(self, amt: Optional[int] = None, decode_content: bool = False) -> bytes:
         try:
@@ -475,7 +475,7 @@ class _PlainPool(_Pool, HTTPConnectionPool):
             if isinstance(error, http.client.HTTPException):
                 raise ProtocolError("Connection aborted.", error) from error
             raise
-        if "Content-Encoding" not in answer.headers and len(answer.headers.get_all("Content-Length", ())) < 2:
+        if answer.is_plain:
             return _Raw(answer, connection, self)
         return HTTPResponse(
             body=answer,

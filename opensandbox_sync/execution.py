@@ -558,6 +558,12 @@ class Run:
         #: Seconds beyond ``timeout`` before we end it; 0 where the server knows of no timeout.
         self.grace = grace
 
+    def interrupt_quietly(self, run_id: Optional[str]) -> None:
+        """Interrupt it, if its id is known; what goes wrong here hides nothing."""
+        if self.interrupt is not None and run_id is not None:
+            with suppress(SandboxError):
+                self.interrupt(run_id, INTERRUPT_SECONDS)
+
 
 #: Told of each execution that begins; the pytest plugin's reports show the last one.
 observers: List[Callable[[Execution], None]] = []
@@ -582,10 +588,12 @@ def open_stream(
         answer.limit.idle = idle
         return ExecutionStream(answer, run, idle)
     except KeyboardInterrupt:
-        run_id = None if opening is None else opening.hear_out()
-        if run.interrupt is not None and run_id is not None:
-            with suppress(SandboxError):
-                run.interrupt(run_id, INTERRUPT_SECONDS)
+        if opening is not None:
+            run.interrupt_quietly(opening.hear_out())
+        raise
+    except BaseException:
+        if opening is not None:
+            opening.release()
         raise
 
 
@@ -640,7 +648,8 @@ def _open(
 
 def _run_id(content: bytes) -> Optional[str]:
     """The id that the first events tell; None where it is not among them."""
-    return next((event.text for event in each_event(EventDecoder().feed(content)) if event.type == "init"), None)
+    events = each_event(EventDecoder().feed(content))
+    return next((event.text for event in events if event.type == "init"), None) or None
 
 
 class ExecutionStream:
@@ -755,9 +764,10 @@ class ExecutionStream:
         """At a Ctrl-C: stop the remote run, and read no more. What was being read is in no state to be read on."""
         self._told = True
         opening = self._body.limit.opening
-        if self.execution.id is None and opening is not None:
+        if opening is not None and self._body.is_ours:
             self.execution.id = opening.hear_out()
-        if self.execution.id is not None or opening is None:
+            self._run.interrupt_quietly(self.execution.id)
+        else:
             self._stop()
         self.close()
 
@@ -800,6 +810,8 @@ class ExecutionStream:
         events = decoder.feed(block) if block else decoder.finish()
         try:
             fold.feed(events)
+            if self._body.limit.opening is not None and (self.execution.id is not None or fold.ended):
+                self._body.forget_opening()
             if not decoder.cut:
                 decoder.raise_for_rest()
             fold.raise_for_failure(self._run.action, self._body.request_id)

@@ -407,14 +407,14 @@ def _one_run(text: str) -> Optional[OutputRun]:
     """
     kind = text[9:15]
     before = _BEFORE_TEXT.get(kind)
-    if before is None or not text.startswith(before) or not text.endswith(_AFTER_TIME):
+    if before is None or not text.endswith(_AFTER_TIME):
         return None
     between = _AFTER_TIME + before
     first, *parts = text.split(_BEFORE_TIME)
     length = _TIME_DIGITS + len(between)
     heads = [part[:length] for part in parts]
     texts = [first[len(before) :], *[part[length:] for part in parts]]
-    if texts.pop() or not heads:
+    if texts.pop() or not heads or not first.startswith(before):
         return None
     heads[-1] += before
     known = {}

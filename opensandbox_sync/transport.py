@@ -495,6 +495,7 @@ class _Call:
             urllib3.exceptions.HTTPError,
             OSError,
             ValueError,
+            OverflowError,
         ) as cause:
             raise self.failed(cause) from cause
         except AttributeError as cause:
@@ -747,6 +748,12 @@ class Body:
         if self.is_ours:
             self._finish(whole=False)
 
+    def forget_opening(self) -> None:
+        """The name of what the request has begun is known, or not wanted any more."""
+        opening, self.limit.opening = self.limit.opening, None
+        if opening is not None:
+            opening.release()
+
     @property
     def is_ours(self) -> bool:
         """Whether this process opened it: a fork's copy of a connection is its parent's to end."""
@@ -757,6 +764,7 @@ class Body:
             if self._ended:
                 return
             self._ended = True
+            self.forget_opening()
             raw = self._response.raw
             if whole and self._answer is not None:
                 self._answer.close()
@@ -851,7 +859,7 @@ def _content(response: requests.Response) -> bytes:
     """
     raw = response.raw
     promised = response.headers.get("Content-Length", "")
-    if promised.isascii() and promised.isdigit() and len(promised) < 20 and int(promised) > _MOST_BYTES:
+    if promised.isascii() and promised.isdigit() and (len(promised) >= 20 or int(promised) > _MOST_BYTES):
         raise ProtocolError(f"the server promises {promised} bytes, more than there can be")
     answer = connections.limited_answer(raw)
     encoded = response.headers.get("Content-Encoding", "identity").lower() != "identity"

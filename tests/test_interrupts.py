@@ -16,12 +16,25 @@ from typing import Any, Callable, Dict, Iterator, List
 
 import pytest
 
-from opensandbox_sync import ClosedError, Sandbox, SandboxClient, client
-from opensandbox_sync.services import commands
+from opensandbox_sync import ClosedError, Sandbox, SandboxClient, client, connections
+from opensandbox_sync.services import code, commands
 
 from .conftest import until
 from .scripted import API_KEY, PLAIN, Scripted, finished, promptly, python, scripted, serving
-from .wire import COMMAND_ID, HANG, LAST_CHUNK, SANDBOX_ID, STREAM_HEAD, Request, chunk, init, refusal, stdout, stream
+from .wire import (
+    COMMAND_ID,
+    HANG,
+    LAST_CHUNK,
+    SANDBOX_ID,
+    STREAM_HEAD,
+    Request,
+    chunk,
+    init,
+    refusal,
+    stdout,
+    stream,
+    whole,
+)
 
 CHILD = """
 import signal, sys, time
@@ -248,31 +261,48 @@ def twice() -> Callable[[str], None]:
     return callback
 
 
-# What is done, the answer to it, what it begins, and what ends that.
+_RUN = [STREAM_HEAD + chunk(init() + stdout("a")), chunk(stdout("b")), HANG]
+_IN_PIECES = [STREAM_HEAD, chunk(init()), chunk(stdout("a")), chunk(stdout("b")), HANG]
+_CREATED = b"".join(PLAIN["POST /v1/sandboxes"])  # type: ignore[arg-type]
+_KILLED = f"DELETE /v1/sandboxes/{SANDBOX_ID}"
+# What is done, what is asked for that, the answer, and what ends what it has begun.
 _BEGINNINGS: Dict[str, Any] = {
-    "run": (
-        lambda sandbox: sandbox.commands.run("x", on_stdout=twice()),
-        ("POST /command", [STREAM_HEAD + chunk(init() + stdout("a")), chunk(stdout("b")), HANG]),
-        ("DELETE", "/command"),
-    ),
-    "create": (
-        lambda sandbox: sandbox._client.create("x", wait_ready=False),
-        ("POST /v1/sandboxes", PLAIN["POST /v1/sandboxes"]),
-        ("DELETE", f"/v1/sandboxes/{SANDBOX_ID}"),
+    "run": (lambda s: s.commands.run("x", on_stdout=twice()), "POST /command", _RUN, "DELETE /command"),
+    "run in pieces": (lambda s: s.commands.run("x", on_stdout=twice()), "POST /command", _IN_PIECES, "DELETE /command"),
+    "code": (lambda s: s.code.run("x", language="python", on_stdout=twice()), "POST /code", _IN_PIECES, "DELETE /code"),
+    "create": (lambda s: s._client.create("x", wait_ready=False), "POST /v1/sandboxes", [_CREATED], _KILLED),
+    "create in pieces": (
+        lambda s: s._client.create("x", wait_ready=False),
+        "POST /v1/sandboxes",
+        [_CREATED[:-20], _CREATED[-20:]],
+        _KILLED,
     ),
 }
 
 
+@pytest.mark.parametrize("short_way", [True, False])
 @pytest.mark.parametrize("beginning", _BEGINNINGS)
-def test_a_ctrl_c_at_any_step_leaves_nothing_behind(beginning: str) -> None:
+def test_a_ctrl_c_at_any_step_leaves_nothing_behind(beginning: str, short_way: bool) -> None:
     """In a process of its own: there are connections among what is lost, and a warning for each of them."""
-    finished(python("import sys, tests.test_interrupts as t; t.interrupt_at_every_step(sys.argv[1])", beginning))
+    script = "import sys, tests.test_interrupts as t; t.interrupt_at_every_step(sys.argv[1], sys.argv[2] == 'True')"
+    finished(python(script, beginning, str(short_way)))
 
 
-def interrupt_at_every_step(beginning: str) -> None:
+def interrupt_at_every_step(beginning: str, short_way: bool) -> None:
     """Python raises it between any two steps of whatever code is at work, ours or a library's."""
-    client._CREATE_LAST_WORD = 0.5
-    act, (path, answer), ended = _BEGINNINGS[beginning]
+    client._CREATE_LAST_WORD, connections.SHORT_WAY = 0.5, short_way
+    act, path, answer, ended = _BEGINNINGS[beginning]
+    over = threading.Event()
+
+    def reply(request: Request) -> Iterator[Any]:
+        for piece in answer:
+            if piece is HANG:
+                over.wait(20)
+            yield LAST_CHUNK if piece is HANG else piece
+
+    def end(request: Request) -> Any:
+        over.set()
+        return whole()
 
     def interrupted_at(step: int) -> int:
         """Press Ctrl-C after so many steps; how many there were."""
@@ -281,7 +311,7 @@ def interrupt_at_every_step(beginning: str) -> None:
         def trace(frame: FrameType, event: str, _: object) -> Any:
             nonlocal steps
             # Between two of our calls it is the caller's: with a stream that is open, and no block around it yet.
-            if frame.f_code.co_filename in (__file__, commands.__file__, client.__file__):
+            if frame.f_code.co_filename in (__file__, commands.__file__, code.__file__, client.__file__):
                 return trace
             if frame.f_code.co_name == "__enter__":
                 return trace
@@ -297,17 +327,19 @@ def interrupt_at_every_step(beginning: str) -> None:
         try:
             act(sandbox)
         except KeyboardInterrupt:
-            assert len(server.asked(*ended)) == len(server.asked(*path.split())), f"step {step}"
+            begun = [request for request in server.asked(*path.split()) if request.body]  # whole, that is
+            assert len(server.asked(*ended.split())) == len(begun), f"step {step}"
         except Seen:
             pass
         finally:
             sys.settrace(before)
         return steps
 
-    with scripted({path: answer}) as (sandbox, server):
+    with scripted({path: reply, ended: end}) as (sandbox, server):
         interrupted_at(sys.maxsize)  # the endpoint is known then
-        for step in range(0, interrupted_at(sys.maxsize), 3):
+        for step in range(0, interrupted_at(sys.maxsize), 11):
             server.requests.clear()
+            over.clear()
             with promptly():
                 interrupted_at(step)
 

@@ -483,6 +483,7 @@ _frames = st.one_of(
     ),
     st.just('{"type":"stdout","text":"plain\\n","timestamp":1795377424075}\n\n'),
     st.just('{"type":"stderr","text":"plain\\n","timestamp":1795377424076}\n\n'),
+    st.just('{"type":"stdout","text":","timestamp":1795377424075}\n\n'),
     st.sampled_from(['{"type":"ping"}\n\n', "event: stdout\n", ": note\n", "data: {}\n\n", "nonsense\n\n", "\n"]),
 )
 
