@@ -264,8 +264,10 @@ class _Response(http.client.HTTPResponse):
         for line in lines.decode("latin-1").split("\r\n")[:-1]:
             name, _, value = line.partition(":")
             headers[name] = value.strip(" \t")
-        length, coding = ",".join(headers.get_all("Content-Length", ())), headers.get("Transfer-Encoding", "").lower()
-        if not (length.isdecimal() if length else coding in ("", "chunked")) or (coding and length):
+        coding = headers.get("Transfer-Encoding", "").lower()
+        # The same length more than once is one (RFC 9112 §6.3).
+        length, *others = {part.strip() for part in ",".join(headers.get_all("Content-Length", ())).split(",")}
+        if others or not (length.isdecimal() if length else coding in ("", "chunked")) or (coding and length):
             return False
         if status in (204, 304) or self._is_head:
             return False

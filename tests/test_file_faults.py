@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ from typing import Any, Dict, Iterable, List, Optional
 import pytest
 import requests
 
-from opensandbox_sync import RetryPolicy, SandboxClient
+from opensandbox_sync import RetryPolicy, SandboxClient, connections
 from opensandbox_sync.errors import (
     ApiError,
     BadRequestError,
@@ -576,6 +577,38 @@ def test_a_file_that_fails_ends_the_others_and_is_what_is_raised(tmp_path: Path)
     assert list((tmp_path / "down").iterdir()) == []
 
 
+_HALF = "half of what was promised"
+
+
+@pytest.mark.parametrize("short_way", [True, False])
+@pytest.mark.parametrize(
+    "framing, body",
+    [
+        ("Content-Length: 100", _HALF),
+        ("Content-Length: 100, 100", _HALF),
+        ("Content-Length: 100\r\nContent-Length: 100", _HALF),
+        ("Content-Length: 100, 101", _HALF),
+        ("Content-Length: 100\r\nContent-Length: 101", _HALF),
+        ("Content-Length: " + "1" * 30, _HALF),
+        ("Transfer-Encoding: chunked", "ffffffffffffffff\r\n" + _HALF),
+        ("Transfer-Encoding: chunked", "64\r\n" + _HALF),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a socket that urllib3 leaves open
+def test_a_body_that_is_not_whole_is_no_content_however_its_length_is_told(
+    framing: str, body: str, short_way: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if "100, 100" in framing and not short_way:
+        pytest.skip("http.client takes this for an answer that ends with its connection")
+    monkeypatch.setattr(connections, "SHORT_WAY", short_way)
+    answer = [f"HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{body}".encode(), b""]
+    with scripted({"GET /files/download": answer}, retry=RetryPolicy(max_retries=0)) as (sandbox, _), promptly():
+        for read in (sandbox.files.read_bytes, lambda path: list(sandbox.files.iter_bytes(path))):
+            with pytest.raises((TransportError, ProtocolError)):
+                read("/a")
+    gc.collect()
+
+
 def test_where_no_thread_can_be_started_a_tree_comes_anyway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Refused(threading.Thread):
         def start(self) -> None:
@@ -589,7 +622,7 @@ def test_where_no_thread_can_be_started_a_tree_comes_anyway(tmp_path: Path, monk
 
 _INTERRUPTED = """
 import signal, sys
-from opensandbox_sync import RetryPolicy, SandboxClient
+from opensandbox_sync import RetryPolicy, SandboxClient, connections
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with SandboxClient(domain=sys.argv[1]) as client:
     sandbox = client.connect(sys.argv[2], wait_ready=False)
