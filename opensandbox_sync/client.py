@@ -44,6 +44,7 @@ from .errors import (
     ServerError,
     TransportError,
 )
+from .execution import INTERRUPT_SECONDS
 from .models import (
     CredentialProxyConfig,
     Endpoint,
@@ -77,7 +78,6 @@ T = TypeVar("T")
 _UNSET: Any = object()
 #: Seconds for the answer to a create: the server pulls the image inside the call.
 _CREATE_TIMEOUT = 300.0
-_CREATE_LAST_WORD = 5.0  # for the answer to a create at a Ctrl-C; a second one ends the wait
 _PAGE_SIZE = 200  # the server's most
 _SERVER_OPTIONS = ("port", "api_key", "allow_host_path", "isolation", "root")
 #: A proxy says these; the server behind it may have acted.
@@ -246,7 +246,7 @@ class SandboxClient:
         )
         if on_progress is not None:
             on_progress("creating a sandbox")
-        opening = Opening(_created_id, _CREATE_LAST_WORD)
+        opening = Opening(_created_id, INTERRUPT_SECONDS)
         try:
             sandbox = Sandbox(self, self._post_create(body, metadata, opening), owned=True, timeout=timeout)
             opening.release()
@@ -254,9 +254,6 @@ class SandboxClient:
             sandbox_id = opening.hear_out()
             if sandbox_id is not None:
                 Sandbox(self, sandbox_id, owned=True)._end()
-            raise
-        except BaseException:
-            opening.release()
             raise
         try:
             if kill_at_exit:

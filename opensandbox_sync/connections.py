@@ -76,6 +76,12 @@ class Limit:
         if self.deadline is not None and time.monotonic() >= self.deadline:
             self._late -= max(count, _LATE_BYTES // _LATE_READS)
 
+    def forget_opening(self) -> None:
+        """What the request has begun has a name that is known, or not wanted any more."""
+        opening, self.opening = self.opening, None
+        if opening is not None:
+            opening.release()
+
 
 class Opening:
     """The bytes that an answer begins with, for a Ctrl-C: they tell the name of what the request has begun.

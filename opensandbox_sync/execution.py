@@ -582,51 +582,33 @@ def open_stream(
     """POST ``body`` and return the stream of its run. ``idle`` and ``first_byte`` are the longest silences, in
     seconds.
     """
-    opening = None if run.interrupt is None else Opening(_run_id, INTERRUPT_SECONDS)
-    try:
-        answer = _open(transport, plane, path, body, run, idle=first_byte or idle, opening=opening)
-        answer.limit.idle = idle
-        return ExecutionStream(answer, run, idle)
-    except KeyboardInterrupt:
-        if opening is not None:
-            run.interrupt_quietly(opening.hear_out())
-        raise
-    except BaseException:
-        if opening is not None:
-            opening.release()
-        raise
-
-
-def _open(
-    transport: Transport,
-    plane: Plane,
-    path: str,
-    body: Dict[str, Any],
-    run: Run,
-    *,
-    idle: Optional[float],
-    opening: Optional[Opening],
-) -> Body:
     started = time.monotonic()
     deadline = None if run.timeout is None else started + run.timeout + run.grace
     run.fold.started = started
     for observe in observers:
         observe(run.fold.execution)
+    opening = None if run.interrupt is None else Opening(_run_id, INTERRUPT_SECONDS)
     sent = False
     try:
         plane.resolve(deadline)  # looks the address up: what fails here has sent nothing
         sent = True
-        return transport.stream(
+        answer = transport.stream(
             plane,
             "POST",
             path,
             action=run.action,
             json=body,
             headers={"Accept": "text/event-stream", "Cache-Control": "no-cache"},
-            idle=idle,
+            idle=first_byte or idle,
             deadline=deadline,
             opening=opening,
         )
+        answer.limit.idle = idle
+        return ExecutionStream(answer, run, idle)
+    except KeyboardInterrupt:
+        if opening is not None:
+            run.interrupt_quietly(opening.hear_out())
+        raise
     except ConnectError:
         raise
     except TransportError as cause:
@@ -744,6 +726,11 @@ class ExecutionStream:
             self._stop()
         self.close()
 
+    def __del__(self) -> None:
+        body = getattr(self, "_body", None)  # a Ctrl-C may come before it has one
+        if body is not None:
+            body.limit.forget_opening()  # it holds the socket of a stream that was dropped unread
+
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def read_all(self, watch: Optional[Callable[[List[Decoded]], None]] = None) -> Execution:
@@ -811,7 +798,7 @@ class ExecutionStream:
         try:
             fold.feed(events)
             if self._body.limit.opening is not None and (self.execution.id is not None or fold.ended):
-                self._body.forget_opening()
+                self._body.limit.forget_opening()
             if not decoder.cut:
                 decoder.raise_for_rest()
             fold.raise_for_failure(self._run.action, self._body.request_id)

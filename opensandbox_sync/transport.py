@@ -506,6 +506,8 @@ class _Call:
 
     def failed(self, cause: BaseException) -> SandboxError:
         """The error for a call that got no whole answer."""
+        if self._limit is not None:
+            self._limit.forget_opening()
         if self.transport.closed:
             return ClosedError(
                 f"could not {self.action}: the client was closed during the call", request_id=self.request_id
@@ -557,6 +559,7 @@ class _Call:
 
     def refused(self, response: requests.Response, limit: connections.Limit) -> ApiError:
         """The error for an answer that is not a 2xx. A body that does not come whole takes nothing from its status."""
+        limit.forget_opening()
         soon = time.monotonic() + _ERROR_BODY_SECONDS
         limit.deadline = soon if limit.deadline is None else min(limit.deadline, soon)
         content, whole = b"", False
@@ -748,12 +751,6 @@ class Body:
         if self.is_ours:
             self._finish(whole=False)
 
-    def forget_opening(self) -> None:
-        """The name of what the request has begun is known, or not wanted any more."""
-        opening, self.limit.opening = self.limit.opening, None
-        if opening is not None:
-            opening.release()
-
     @property
     def is_ours(self) -> bool:
         """Whether this process opened it: a fork's copy of a connection is its parent's to end."""
@@ -764,7 +761,7 @@ class Body:
             if self._ended:
                 return
             self._ended = True
-            self.forget_opening()
+            self.limit.forget_opening()
             raw = self._response.raw
             if whole and self._answer is not None:
                 self._answer.close()

@@ -290,7 +290,7 @@ def test_a_ctrl_c_at_any_step_leaves_nothing_behind(beginning: str, short_way: b
 
 def interrupt_at_every_step(beginning: str, short_way: bool) -> None:
     """Python raises it between any two steps of whatever code is at work, ours or a library's."""
-    client._CREATE_LAST_WORD, connections.SHORT_WAY = 0.5, short_way
+    connections.SHORT_WAY = short_way
     act, path, answer, ended = _BEGINNINGS[beginning]
     over = threading.Event()
 
