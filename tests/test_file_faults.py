@@ -37,6 +37,7 @@ from opensandbox_sync.transport import Plane
 
 from .conftest import until
 from .scripted import RESET, in_turn, promptly, python, scripted
+from .test_interrupts import wait_until_it_waits
 from .wire import HANG, Request, _read_request, refusal, whole
 
 STAMP = "2026-11-22T20:02:06.123456789Z"
@@ -639,6 +640,7 @@ def test_ctrl_c_ends_a_stalled_tree_at_once_and_leaves_no_half_file(tmp_path: Pa
     with scripted(table) as (sandbox, server):
         process = python(_INTERRUPTED, server.address, sandbox.id, str(tmp_path / "down"), flags=("-W", "error"))
         until(lambda: len(server.asked("GET", "/files/download")) >= 8, "eight downloads at once")
+        wait_until_it_waits(process)
         with promptly():
             process.send_signal(signal.SIGINT)
             out, err = process.communicate(timeout=20)

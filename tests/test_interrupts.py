@@ -114,7 +114,9 @@ def line(process: subprocess.Popen[str]) -> str:
 
 
 def wait_until_it_waits(process: subprocess.Popen[str]) -> None:
-    """Until the process is inside a call of ours: a Ctrl-C between two of them is for its own code to handle."""
+    """Until the process is inside a call of ours: a Ctrl-C between two of them is for its own code to handle, and
+    Python sees one that comes just before it waits when the wait is over.
+    """
     psutil = pytest.importorskip("psutil")
     watched, calm = psutil.Process(process.pid), [0.0]
 
@@ -367,6 +369,7 @@ def test_a_second_ctrl_c_ends_the_wait_for_the_first() -> None:
     table = {"POST /command": stream(init(), stdout("go"), HANG), "DELETE /command": [HANG]}
     with serving(table) as server, child(scripted_place(server), RUN, after="") as process:
         assert line(process) == "go"
+        wait_until_it_waits(process)
         process.send_signal(signal.SIGINT)
         until(lambda: server.asked("DELETE", "/command"), "the interrupt was sent")
         interrupt(process)
