@@ -11,7 +11,7 @@ from opensandbox_sync import NetworkPolicy, NetworkRule, Sandbox, SandboxClient
 
 POLICY = NetworkPolicy(
     default_action="deny",
-    egress=[NetworkRule("allow", "pypi.org"), NetworkRule("allow", "files.pythonhosted.org")],
+    egress=[NetworkRule("allow", "api.test"), NetworkRule("allow", "files.test")],
 )
 
 
@@ -23,10 +23,10 @@ def main() -> None:
 
         # New rules go before the old ones, and replace those for the same target.
         sandbox.egress.allow("*.example.com")
-        sandbox.egress.deny("pypi.org")
+        sandbox.egress.deny("api.test")
         show("patched", sandbox)
 
-        sandbox.egress.delete(["pypi.org"])
+        sandbox.egress.delete(["api.test"])
         show("deleted", sandbox)
 
         sandbox.egress.replace(NetworkPolicy(default_action="allow", egress=[NetworkRule("deny", "10.0.0.0/8")]))

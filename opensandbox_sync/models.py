@@ -232,7 +232,7 @@ class NetworkRule:
         if self.ports is not None:
             self.ports = check_ports(f"{where}: ports", self.ports)
         if not self.ports or self.target != "":
-            require_text(f"{where}: target", self.target, "'pypi.org' or '*.example.com'")
+            require_text(f"{where}: target", self.target, "'api.test' or '*.example.com'")
 
     @property
     def place(self) -> str:

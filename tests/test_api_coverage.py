@@ -142,7 +142,7 @@ TEXTS = {"a": "1"}
 
 
 def lifecycle_calls(client: SandboxClient) -> Calls:
-    policy = NetworkPolicy("deny", [NetworkRule("allow", "pypi.org")])
+    policy = NetworkPolicy("deny", [NetworkRule("allow", "api.test")])
     volumes = [
         Volume("a", "/a", host=Host("/data"), read_only=True, sub_path="x"),
         Volume("b", "/b", pvc=PVC("claim", True, True, "fast", "1Gi", ["ReadWriteOnce"])),
@@ -254,9 +254,9 @@ def sandbox_calls(sandbox: Sandbox) -> Calls:
 def egress_calls(sandbox: Sandbox) -> Calls:
     return [
         sandbox.egress.get,
-        lambda: sandbox.egress.patch([NetworkRule("allow", "pypi.org")]),
-        lambda: sandbox.egress.delete(["pypi.org"]),
-        lambda: sandbox.egress.replace(NetworkPolicy("deny", [NetworkRule("allow", "pypi.org")])),
+        lambda: sandbox.egress.patch([NetworkRule("allow", "api.test")]),
+        lambda: sandbox.egress.delete(["api.test"]),
+        lambda: sandbox.egress.replace(NetworkPolicy("deny", [NetworkRule("allow", "api.test")])),
     ]
 
 

@@ -337,14 +337,14 @@ def test_endpoint_is_an_address_and_json_has_its_headers(inside: Inside, sandbox
 def test_policy_is_shown_and_changed(inside: Inside, client: SandboxClient) -> None:
     with client.connect(inside("create", "python:3.12", "--deny-all").stdout.decode().strip()) as sandbox:
         assert sandbox.egress.get().policy == NetworkPolicy("deny")
-        answer = inside("policy", sandbox.id, "--allow", "pypi.org", "--deny", "example.com")
+        answer = inside("policy", sandbox.id, "--allow", "api.test", "--deny", "example.com")
         assert answer.returncode == 0, answer.stderr.decode()
         rows = [line.split() for line in answer.stdout.decode().splitlines()]
         assert rows[0] == ["ACTION", "TARGET"]
-        assert ["allow", "pypi.org"] in rows and ["deny", "example.com"] in rows
+        assert ["allow", "api.test"] in rows and ["deny", "example.com"] in rows
         assert rows[-2] == ["deny", "everything", "else"]
         found = json.loads(inside("policy", "--json", sandbox.id, "--delete", "example.com").stdout)
-        assert [rule["target"] for rule in found["policy"]["egress"]] == ["pypi.org"]
+        assert [rule["target"] for rule in found["policy"]["egress"]] == ["api.test"]
         sandbox.kill()
 
 
@@ -357,9 +357,9 @@ def test_run_and_create_take_what_a_sandbox_may_reach(inside: Inside, monkeypatc
 
     monkeypatch.setattr(SandboxClient, "create", create)
     for words in (["create", "x"], ["run", "x"]):
-        for policy in ([], ["--deny-all"], ["--allow", "pypi.org", "--allow", "10.0.0.0/8"]):
+        for policy in ([], ["--deny-all"], ["--allow", "api.test", "--allow", "10.0.0.0/8"]):
             inside(*words, *policy, *(["--", "true"] if words[0] == "run" else []))
-    rules = [NetworkRule("allow", "pypi.org"), NetworkRule("allow", "10.0.0.0/8")]
+    rules = [NetworkRule("allow", "api.test"), NetworkRule("allow", "10.0.0.0/8")]
     assert asked == [None, NetworkPolicy("deny"), NetworkPolicy("deny", rules)] * 2
 
 

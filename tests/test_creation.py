@@ -115,10 +115,10 @@ def test_what_is_set_is_sent_and_nothing_besides(options: Dict[str, Any], sent: 
 
 
 def test_what_was_given_one_by_one_is_sent_as_a_list() -> None:
-    policy: Any = NetworkPolicy(egress=iter([NetworkRule("allow", "pypi.org")]))
+    policy: Any = NetworkPolicy(egress=iter([NetworkRule("allow", "api.test")]))
     hooks: Any = iter([PeriodicLifecycleHook("tidy", "*/5 * * * *", ["true"])])
     sent = body("i", network_policy=policy, lifecycle=SandboxLifecycle(periodic=hooks))
-    assert sent["networkPolicy"]["egress"] == [{"action": "allow", "target": "pypi.org"}]
+    assert sent["networkPolicy"]["egress"] == [{"action": "allow", "target": "api.test"}]
     assert [hook["name"] for hook in sent["lifecycle"]["periodic"]] == ["tidy"]
 
 
@@ -234,7 +234,7 @@ def test_what_a_pool_or_a_template_decides_cannot_be_given_with_it(source: str, 
             r"egress\[0\]: target must be text",
         ),
         (
-            {"image": "i", "network_policy": NetworkPolicy(egress="pypi.org")},
+            {"image": "i", "network_policy": NetworkPolicy(egress="api.test")},
             "egress must be a list of NetworkRule",
         ),
         ({"image": "i", "credential_proxy": True}, "credential_proxy needs network_policy"),

@@ -22,9 +22,9 @@ still in /usr
 the session has ended
 """,
     "egress_policy": r"""enforced by (none|dns|dns\+nft)
-created: allow pypi\.org; allow files\.pythonhosted\.org; else deny
-patched: deny pypi\.org; allow \*\.example\.com; allow files\.pythonhosted\.org; else deny
-deleted: allow \*\.example\.com; allow files\.pythonhosted\.org; else deny
+created: allow api\.test; allow files\.test; else deny
+patched: deny api\.test; allow \*\.example\.com; allow files\.test; else deny
+deleted: allow \*\.example\.com; allow files\.test; else deny
 replaced: deny 10\.0\.0\.0/8; else allow
 """,
 }

@@ -122,9 +122,9 @@ class EgressService:
 
 
 def _targets(targets: Iterable[str]) -> List[str]:
-    found = [require_text("each of targets", target, "'pypi.org' or '*.example.com'") for target in targets]
+    found = [require_text("each of targets", target, "'api.test' or '*.example.com'") for target in targets]
     if not found:
-        raise InvalidArgumentError("targets must hold at least one, such as 'pypi.org' or '*.example.com'")
+        raise InvalidArgumentError("targets must hold at least one, such as 'api.test' or '*.example.com'")
     return found
 
 

@@ -31,7 +31,7 @@ from ..conftest import MakeSandbox
 from ..wire import SANDBOX_ID, Peer, Piece, Request, Respond, whole
 
 ALLOW, DENY = "allow", "deny"
-FIRST = [NetworkRule(ALLOW, "pypi.org"), NetworkRule(DENY, "*.example.com")]
+FIRST = [NetworkRule(ALLOW, "api.test"), NetworkRule(DENY, "*.example.com")]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def test_a_policy_without_rules_allows_or_denies_all(guarded: Sandbox) -> None:
 
 
 def test_a_policy_given_without_a_default_action_denies(guarded: Sandbox) -> None:
-    guarded.egress.replace(NetworkPolicy(None, [NetworkRule(ALLOW, "pypi.org")]))
+    guarded.egress.replace(NetworkPolicy(None, [NetworkRule(ALLOW, "api.test")]))
     policy = guarded.egress.get().policy
     assert policy is not None and policy.default_action == DENY
 
@@ -90,7 +90,7 @@ def test_replace_leaves_nothing_of_the_old_policy(guarded: Sandbox) -> None:
 def test_patched_rules_come_first_and_replace_those_for_their_targets(guarded: Sandbox) -> None:
     status = guarded.egress.patch([NetworkRule(ALLOW, "*.EXAMPLE.com"), NetworkRule(DENY, "evil.test")])
     assert isinstance(status, EgressStatus) and status.mode == "enforcing" and status.policy is None
-    assert rules(guarded) == [(ALLOW, "*.EXAMPLE.com"), (DENY, "evil.test"), (ALLOW, "pypi.org")]
+    assert rules(guarded) == [(ALLOW, "*.EXAMPLE.com"), (DENY, "evil.test"), (ALLOW, "api.test")]
 
 
 def test_of_two_patched_rules_for_a_target_the_first_wins(guarded: Sandbox) -> None:
@@ -100,7 +100,7 @@ def test_of_two_patched_rules_for_a_target_the_first_wins(guarded: Sandbox) -> N
 
 
 def test_rules_are_deleted_by_target_in_any_case(guarded: Sandbox) -> None:
-    guarded.egress.delete(["PyPI.org", "unknown.test"])
+    guarded.egress.delete(["Api.Test", "unknown.test"])
     assert rules(guarded) == [(DENY, "*.example.com")]
 
 
@@ -112,7 +112,7 @@ def test_deleting_what_is_not_there_changes_nothing_and_says_so(guarded: Sandbox
 def test_allow_and_deny_are_short_for_a_patch(guarded: Sandbox) -> None:
     guarded.egress.allow("a.test", "*.example.com")
     guarded.egress.deny("b.test")
-    assert rules(guarded) == [(DENY, "b.test"), (ALLOW, "a.test"), (ALLOW, "*.example.com"), (ALLOW, "pypi.org")]
+    assert rules(guarded) == [(DENY, "b.test"), (ALLOW, "a.test"), (ALLOW, "*.example.com"), (ALLOW, "api.test")]
 
 
 def test_too_many_rules_are_refused_in_the_sidecars_words(guarded: Sandbox) -> None:
@@ -173,7 +173,7 @@ def test_a_sandbox_without_a_policy_has_no_sidecar_and_the_error_says_so(sandbox
     [
         lambda egress: egress.patch([]),
         lambda egress: egress.patch(None),
-        lambda egress: egress.patch("pypi.org"),
+        lambda egress: egress.patch("api.test"),
         lambda egress: egress.patch(NetworkRule(ALLOW, "a.b")),
         lambda egress: egress.patch([{"action": ALLOW, "target": "a.b"}]),
         lambda egress: egress.patch([NetworkRule("permit", "a.b")]),
@@ -184,7 +184,7 @@ def test_a_sandbox_without_a_policy_has_no_sidecar_and_the_error_says_so(sandbox
         lambda egress: egress.patch([NetworkRule(ALLOW, "10.0.0.1", ports=443)]),
         lambda egress: egress.patch([NetworkRule(ALLOW, None, ports=[443])]),
         lambda egress: egress.delete([]),
-        lambda egress: egress.delete("pypi.org"),
+        lambda egress: egress.delete("api.test"),
         lambda egress: egress.delete([""]),
         lambda egress: egress.delete(None),
         lambda egress: egress.replace(None),
@@ -304,13 +304,13 @@ def test_rules_with_ports_are_read_and_written_back_whole() -> None:
     rules = [
         {"action": "allow", "ports": [53]},
         {"action": "deny", "target": "10.0.0.0/8", "ports": [80, 443]},
-        {"action": "allow", "target": "pypi.org"},
+        {"action": "allow", "target": "api.test"},
     ]
     answer = {**POLICY, "policy": {"defaultAction": "deny", "egress": rules}}
     with served(lambda request: whole(200, answer)) as (sandbox, peer):
         policy = sandbox.egress.get().policy
         assert policy is not None
-        assert [rule.place for rule in policy.egress] == ["any address port 53", "10.0.0.0/8 port 80, 443", "pypi.org"]
+        assert [rule.place for rule in policy.egress] == ["any address port 53", "10.0.0.0/8 port 80, 443", "api.test"]
         assert [rule.ports for rule in policy.egress] == [[53], [80, 443], None]
         sandbox.egress.replace(policy)
     assert peer.requests[-1].json["egress"] == [{"action": "allow", "target": "", "ports": [53]}, *rules[1:]]

@@ -31,7 +31,7 @@ class Sidecar:
 
 @pytest.fixture
 def sidecar(api: Api) -> Iterator[Sidecar]:
-    policy = {"defaultAction": DENY, "egress": [rule(ALLOW, "PyPI.org"), rule(ALLOW, "*.example.com")]}
+    policy = {"defaultAction": DENY, "egress": [rule(ALLOW, "Api.Test"), rule(ALLOW, "*.example.com")]}
     with api.sandbox(networkPolicy=policy, credentialProxy={"enabled": True}) as sandbox_id:
         yield Sidecar(api, sandbox_id)
 
@@ -48,7 +48,7 @@ def test_the_policy_of_create_is_reported_and_said_to_be_enforced_by_nobody(side
         "enforcementMode": "none",
         "policy": {
             "defaultAction": "deny",
-            "egress": [rule(ALLOW, "PyPI.org"), rule(ALLOW, "*.example.com")],
+            "egress": [rule(ALLOW, "Api.Test"), rule(ALLOW, "*.example.com")],
         },
     }
 
@@ -95,14 +95,14 @@ def test_replace_without_a_body_denies_everything_and_says_so(sidecar: Sidecar) 
 
 
 def test_patch_puts_the_new_rules_first_and_the_first_for_a_target_wins(sidecar: Sidecar) -> None:
-    fresh = [rule(DENY, "pypi.ORG"), rule(ALLOW, "new.io"), rule(ALLOW, "pypi.org")]
+    fresh = [rule(DENY, "api.TEST"), rule(ALLOW, "new.io"), rule(ALLOW, "api.test")]
     assert sidecar.call("PATCH", "/policy", fresh).status == 200
-    assert sidecar.rules() == [rule(DENY, "pypi.ORG"), rule(ALLOW, "new.io"), rule(ALLOW, "*.example.com")]
+    assert sidecar.rules() == [rule(DENY, "api.TEST"), rule(ALLOW, "new.io"), rule(ALLOW, "*.example.com")]
     assert sidecar.call("GET", "/policy").json["policy"]["defaultAction"] == "deny"
 
 
 def test_delete_removes_by_target_and_says_when_nothing_matched(sidecar: Sidecar) -> None:
-    assert "reason" not in sidecar.call("DELETE", "/policy", [" PYPI.org ", "unknown.io"]).json
+    assert "reason" not in sidecar.call("DELETE", "/policy", [" API.test ", "unknown.io"]).json
     assert sidecar.rules() == [rule(ALLOW, "*.example.com")]
     assert sidecar.call("DELETE", "/policy", ["unknown.io"]).json["reason"] == "no matching targets found"
 
@@ -191,7 +191,7 @@ def credential(name: str, value: str = "s3cret") -> Dict[str, Any]:
 
 
 def binding(name: str = "b", auth: Optional[Dict[str, Any]] = None, **match: Any) -> Dict[str, Any]:
-    return {"name": name, "match": {"hosts": ["pypi.org"], **match}, "auth": auth or BEARER}
+    return {"name": name, "match": {"hosts": ["api.test"], **match}, "auth": auth or BEARER}
 
 
 def vault(**fields: Any) -> Dict[str, Any]:
@@ -208,7 +208,7 @@ def test_a_vault_lives_from_create_to_delete_and_never_tells_a_value(sidecar: Si
         "match": {
             "schemes": ["https"],
             "ports": [443],
-            "hosts": ["pypi.org"],
+            "hosts": ["api.test"],
             "methods": ["GET", "POST", "PUT", "PATCH", "DELETE"],
             "paths": ["/*"],
         },
@@ -287,7 +287,7 @@ def test_a_patch_that_cannot_be_applied_changes_nothing(sidecar: Sidecar, change
         (vault(bindings=[binding(hosts=[])]), 'binding "b": match.hosts cannot be empty'),
         (vault(bindings=[binding(hosts=["1.2.3.4"])]), "must be an FQDN, not an IP address"),
         (vault(bindings=[binding(hosts=["localhost"])]), "must be an FQDN"),
-        (vault(bindings=[binding(hosts=["https://pypi.org"])]), "must not include scheme or path"),
+        (vault(bindings=[binding(hosts=["https://api.test"])]), "must not include scheme or path"),
         (vault(bindings=[binding(hosts=["*.*.io"])]), 'invalid wildcard host "*.*.io"'),
         (vault(bindings=[binding(hosts=["other.org"])]), 'host "other.org" is not allowed by egress policy'),
         (vault(bindings=[binding(ports=[22])]), "unsupported port 22"),
@@ -341,7 +341,7 @@ def test_an_exact_host_and_a_wildcard_do_not_clash_but_two_wildcards_may(sidecar
 def test_a_policy_that_would_uncover_a_binding_is_refused(sidecar: Sidecar) -> None:
     sidecar.call("POST", "/credential-vault", vault())
     before = sidecar.rules()
-    for method, body in (("DELETE", ["pypi.org"]), ("PUT", {}), ("PATCH", [rule(DENY, "pypi.org")])):
+    for method, body in (("DELETE", ["api.test"]), ("PUT", {}), ("PATCH", [rule(DENY, "api.test")])):
         answer = sidecar.call(method, "/policy", body)
         assert answer.status == 400
         assert answer.body.startswith(b"credential vault policy validation: binding")
