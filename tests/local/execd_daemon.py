@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import os
+import subprocess
 import tempfile
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional
@@ -77,7 +78,11 @@ def running_execd(env: Optional[Mapping[str, str]] = None, entrypoint: Optional[
                 yield Execd(daemon, directory)
             finally:
                 daemon.process.stdin.close()
-                daemon.process.wait(20)
+                try:
+                    daemon.process.wait(20)
+                except subprocess.TimeoutExpired:
+                    daemon.process.kill()  # or leaving `with` would wait for it for ever
+                    raise
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.server
 import json
+import subprocess
+import sys
 import threading
 from typing import Any, Dict, Iterator, List
 
@@ -110,6 +112,38 @@ def test_sigterm_ends_it_too() -> None:
         execd.process.terminate()
         assert execd.process.wait(10) == 0
         assert psutil.wait_procs(tree, 10)[1] == []
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_the_daemon_ends_also_where_a_child_vanishes_meanwhile(failing: bool) -> None:
+    program = """
+import subprocess, sys
+import psutil
+from opensandbox_sync.local.execd import daemon, processes
+
+short, long = (subprocess.Popen(["sleep", "60"], stdout=subprocess.DEVNULL) for _ in range(2))
+children = psutil.Process.children
+
+def listed(self, recursive):
+    found = children(self, recursive)
+    if short.poll() is None:
+        short.kill()
+        short.wait()
+    return found
+
+psutil.Process.children = listed
+print(long.pid, flush=True)
+if sys.argv[1:]:
+    daemon.end_everything = lambda: [processes.end_everything(), 1 / 0]
+daemon._end()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, *["failing"] * failing], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0
+    until(lambda: not psutil.pid_exists(int(done.stdout)), "the end of the child that was left")
+    assert ("ZeroDivisionError" in done.stderr) is failing
+    assert failing or not done.stderr
 
 
 def _at_least(execd: Execd, count: int) -> List[psutil.Process]:

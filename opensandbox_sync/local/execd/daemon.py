@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from typing import List, Optional
 
 from ..child import on_parent_gone, read_settings
@@ -63,5 +64,9 @@ def _report(code: int) -> None:
 
 
 def _end() -> None:
-    end_everything()
-    os._exit(0)
+    try:
+        end_everything()
+    except Exception:
+        traceback.print_exc()  # into the sandbox's log
+    finally:
+        os._exit(0)

@@ -199,8 +199,14 @@ def end_everything() -> None:
 
     own = psutil.Process()
 
+    def lives(child: psutil.Process) -> bool:
+        try:
+            return bool(child.status() != psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:  # it was collected after it was listed
+            return False
+
     def none_left() -> bool:
-        living = [child for child in own.children(recursive=True) if child.status() != psutil.STATUS_ZOMBIE]
+        living = [child for child in own.children(recursive=True) if lives(child)]
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for child in living:
                 try:
