@@ -434,6 +434,7 @@ class _Call:
             raise
         finally:
             self._tell_response(record, response, failure, time.monotonic() - started)
+            failure = None  # its traceback leads here: a circle would hold what its caller drops
 
     def _send(
         self,

@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import threading
+import weakref
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Tuple
 
@@ -98,6 +99,23 @@ def test_a_stream_that_is_dropped_unread_is_closed_without_a_warning() -> None:
             next(sandbox.commands.stream("x"))
             gc.collect()
         until(lambda: server.connection_count - server.ended <= 2, "the connections are over")
+
+
+@pytest.mark.parametrize("answer", [[RESET], refusal(500, "NO", "no")], ids=["reset", "refusal"])
+def test_a_failed_call_holds_nothing_of_its_callers(answer: List[Any]) -> None:
+    """An error whose traceback leads to itself would keep a stream that was dropped until the next collection."""
+    table = {"POST /command": stream(init(), HANG), "DELETE /command": answer}
+    with scripted(table) as (sandbox, _):
+        gc.disable()
+        try:
+            dropped = sandbox.commands.stream("x")
+            with contextlib.suppress(SandboxError):
+                dropped.interrupt()
+            there = weakref.ref(dropped)
+            del dropped
+            assert there() is None
+        finally:
+            gc.enable()
 
 
 def test_clients_that_come_and_go_leave_nothing_behind() -> None:

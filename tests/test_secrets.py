@@ -26,6 +26,7 @@ from opensandbox_sync import (
     CredentialBinding,
     CredentialMatch,
     CredentialMutationSet,
+    ExecutionStream,
     ImageAuth,
     ImageSpec,
     InvalidArgumentError,
@@ -75,6 +76,14 @@ def isolated(sandbox: Sandbox) -> IsolatedSession:
 
 
 #: ``Class.method``, or ``Class.method, how``: one call of each that there is.
+def in_a_stream(act: Callable[[ExecutionStream], Any]) -> Call:
+    def call(_: SandboxClient, sandbox: Sandbox) -> Any:
+        with sandbox.commands.stream("x", env=COMMAND_ENV) as events:
+            return act(events)
+
+    return call
+
+
 CALLS: Dict[str, Call] = {
     "SandboxClient.create": lambda client, _: client.create(
         IMAGE, volumes=[VOLUME], env=ENV, on_progress=PROGRESS.append, ready_timeout=0.2
@@ -148,10 +157,10 @@ CALLS: Dict[str, Call] = {
     "BackgroundCommand.follow": lambda _, sandbox: list(sandbox.commands.get(COMMAND_ID).follow()),
     "BackgroundCommand.wait": lambda _, sandbox: sandbox.commands.get(COMMAND_ID).wait(0.2),
     "ExecutionStream.lines": lambda _, sandbox: list(sandbox.commands.stream("x", env=COMMAND_ENV).lines()),
-    "ExecutionStream.interrupt": lambda _, sandbox: sandbox.commands.stream("x", env=COMMAND_ENV).interrupt(),
+    "ExecutionStream.interrupt": in_a_stream(lambda events: events.interrupt()),
     "ExecutionStream.close": lambda _, sandbox: sandbox.commands.stream("x", env=COMMAND_ENV).close(),
     "ExecutionStream.read_all": lambda _, sandbox: sandbox.commands.stream("x", env=COMMAND_ENV).read_all(),
-    "ExecutionStream.next_batch": lambda _, sandbox: sandbox.commands.stream("x", env=COMMAND_ENV).next_batch(),
+    "ExecutionStream.next_batch": in_a_stream(lambda events: events.next_batch()),
     "SessionService.create": lambda _, sandbox: sandbox.sessions.create(cwd="/w"),
     "SessionService.get": lambda _, sandbox: sandbox.sessions.get("s1"),
     "SessionService.run": lambda _, sandbox: sandbox.sessions.run("s1", "x"),
