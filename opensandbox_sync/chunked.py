@@ -58,10 +58,10 @@ class Dechunker:
                 at = self._many(data, at, out)
                 continue
             end = data.find(b"\r\n", at)
+            if (end if end >= 0 else len(data) - 1) - at > _MAX_LINE:  # - 1: half of its end may be there
+                raise ProtocolError(f"a line between chunks is longer than {_MAX_LINE} bytes")
             if end < 0:
                 self._rest = data[at:]
-                if len(self._rest) > _MAX_LINE:
-                    raise ProtocolError("a chunk's size line has no end")
                 return
             self._line(data[at:end])
             at = end + 2
@@ -100,7 +100,7 @@ class Dechunker:
 def _fits(size: bytes, length: int) -> bool:
     """Whether this is the size line of a content of that length; an empty one ends the body."""
     try:
-        return 0 < length == _size(size)
+        return 0 < length == _size(size) and len(size) <= _MAX_LINE
     except ProtocolError:
         return False  # a piece of content where the guess saw a size
 

@@ -112,6 +112,16 @@ def test_a_size_that_is_no_size_is_refused(size: bytes) -> None:
         decoded([size + b"\r\nabcdefghijklmnop\r\n"])
 
 
+@pytest.mark.parametrize("cut", [1, 100, 10**6])
+def test_the_longest_line_between_chunks_is_the_same_however_it_is_cut(cut: int) -> None:
+    for line in (b"1" + b";" * 8191, b"0\r\n" + b"A" * 8192):
+        data = line + b"\r\na\r\n"
+        decoded([data[i : i + cut] for i in range(0, len(data), cut)])
+        data = line + b"A\r\na\r\n"
+        with pytest.raises(ProtocolError, match="longer than 8192 bytes"):
+            decoded([data[i : i + cut] for i in range(0, len(data), cut)])
+
+
 def test_a_size_line_without_end_is_refused_before_it_fills_the_memory() -> None:
     dechunker = Dechunker()
     with pytest.raises(ProtocolError):
