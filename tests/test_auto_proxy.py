@@ -130,7 +130,7 @@ def test_without_auto_a_dead_address_names_the_setting_that_would_help() -> None
 @pytest.mark.parametrize("look_up", [[HANG], refusal(500, "NO", "no"), [RESET]])
 def test_an_address_that_could_not_be_looked_up_is_not_told_as_a_command_that_may_run(look_up: List[Any]) -> None:
     table = {**RUN, "GET /endpoints/44772": look_up}
-    with scripted(table, timeout=0.3, retry=RetryPolicy(max_retries=1, initial_backoff=0.001)) as (box, server):
+    with scripted(table, timeout=1, retry=RetryPolicy(max_retries=1, initial_backoff=0.001)) as (box, server):
         with promptly(), pytest.raises(SandboxError, match="look up port 44772") as caught:
             box.commands.run("x")
         assert not isinstance(caught.value, StreamInterruptedError)

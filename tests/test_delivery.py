@@ -186,7 +186,7 @@ def test_attempts_end_at_the_number_that_was_asked_for() -> None:
 
 def test_all_attempts_share_one_deadline(wire: Dict[str, Any]) -> None:
     policy = RetryPolicy(max_retries=10_000, initial_backoff=0.01, max_backoff=0.02)
-    with scripted({f"GET {INFO}": refusal(503, "BUSY", "later")}, retry=policy, timeout=0.4, **wire) as (
+    with scripted({f"GET {INFO}": refusal(503, "BUSY", "later")}, retry=policy, timeout=1, **wire) as (
         sandbox,
         server,
     ):

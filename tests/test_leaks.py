@@ -145,7 +145,7 @@ def test_creating_running_and_killing_again_and_again_holds_nothing() -> None:
 WARNINGS = """
 import gc, sys
 from opensandbox_sync import SandboxClient, SandboxError
-client = SandboxClient(domain=sys.argv[1], api_key=sys.argv[2], idle_timeout=0.1)
+client = SandboxClient(domain=sys.argv[1], api_key=sys.argv[2], idle_timeout=5)
 for number in range(3):
     with client.create("image") as sandbox:
         sandbox.commands.run("x")

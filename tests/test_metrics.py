@@ -90,7 +90,7 @@ def test_a_stream_that_ends_or_breaks_by_itself_is_an_error() -> None:
 
 
 def test_silence_is_noticed() -> None:
-    with peer_sandbox(always(stream(line(), HANG)), idle_timeout=0.1) as (sandbox, _):
+    with peer_sandbox(always(stream(line(), HANG)), idle_timeout=0.5) as (sandbox, _):
         watch = sandbox.metrics.watch()
         assert next(watch) == SEEN
         with pytest.raises(StreamInterruptedError):

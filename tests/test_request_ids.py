@@ -62,7 +62,7 @@ def test_nothing_is_sent_into_the_sandbox_that_is_the_servers() -> None:
     ],
 )
 def test_every_error_has_the_id_that_was_sent(answer: Any, kind: Any) -> None:
-    with peer_server(always(answer), timeout=0.3, retry=RetryPolicy(max_retries=0)) as (client, peer):
+    with peer_server(always(answer), timeout=1, retry=RetryPolicy(max_retries=0)) as (client, peer):
         with pytest.raises(kind) as raised:
             client.info("b1")
         assert raised.value.request_id == peer.requests[0].headers["x-request-id"]

@@ -86,20 +86,20 @@ def in_a_stream(act: Callable[[ExecutionStream], Any]) -> Call:
 
 CALLS: Dict[str, Call] = {
     "SandboxClient.create": lambda client, _: client.create(
-        IMAGE, volumes=[VOLUME], env=ENV, on_progress=PROGRESS.append, ready_timeout=0.2
+        IMAGE, volumes=[VOLUME], env=ENV, on_progress=PROGRESS.append, ready_timeout=0.5
     ),
     "SandboxClient.create, from a snapshot": lambda client, _: client.create(
-        snapshot_id="s", env=ENV, ready_timeout=0.2
+        snapshot_id="s", env=ENV, ready_timeout=0.5
     ),
-    "SandboxClient.create, from a template": lambda client, _: client.create(template_id="t", ready_timeout=0.2),
-    "SandboxClient.create, from a pool": lambda client, _: client.create(pool="p", env=ENV, ready_timeout=0.2),
-    "SandboxClient.connect": lambda client, _: client.connect(SANDBOX_ID, ready_timeout=0.2),
+    "SandboxClient.create, from a template": lambda client, _: client.create(template_id="t", ready_timeout=0.5),
+    "SandboxClient.create, from a pool": lambda client, _: client.create(pool="p", env=ENV, ready_timeout=0.5),
+    "SandboxClient.connect": lambda client, _: client.connect(SANDBOX_ID, ready_timeout=0.5),
     "SandboxClient.info": lambda client, _: client.info(SANDBOX_ID),
     "SandboxClient.list": lambda client, _: client.list(),
     "SandboxClient.list_page": lambda client, _: client.list_page(),
     "SandboxClient.kill": lambda client, _: client.kill(SANDBOX_ID),
     "SandboxClient.pause": lambda client, _: client.pause(SANDBOX_ID),
-    "SandboxClient.resume": lambda client, _: client.resume(SANDBOX_ID, ready_timeout=0.2),
+    "SandboxClient.resume": lambda client, _: client.resume(SANDBOX_ID, ready_timeout=0.5),
     "SandboxClient.renew": lambda client, _: client.renew(SANDBOX_ID, 60),
     "SandboxClient.patch_metadata": lambda client, _: client.patch_metadata(SANDBOX_ID, {"a": "b"}),
     "SandboxClient.endpoint": lambda client, _: client.endpoint(SANDBOX_ID, 44772),
@@ -128,7 +128,7 @@ CALLS: Dict[str, Call] = {
     "Sandbox.info": lambda _, sandbox: sandbox.info(),
     "Sandbox.kill": lambda _, sandbox: sandbox.kill(),
     "Sandbox.pause": lambda _, sandbox: sandbox.pause(),
-    "Sandbox.resume": lambda _, sandbox: sandbox.resume(ready_timeout=0.2),
+    "Sandbox.resume": lambda _, sandbox: sandbox.resume(ready_timeout=0.5),
     "Sandbox.renew": lambda _, sandbox: sandbox.renew(60),
     "Sandbox.keep_alive": lambda _, sandbox: sandbox.keep_alive().__enter__().__exit__(None, None, None),
     "Sandbox.patch_metadata": lambda _, sandbox: sandbox.patch_metadata({"a": "b"}),
