@@ -236,7 +236,8 @@ def skip_without_bubblewrap() -> None:
 
 def check_server(block: Block, script: str, environment: Dict[str, str], place: Path) -> None:
     """It tells an address that a client reaches with the key that it tells, and Ctrl-C ends it."""
-    argv = ["bash", "-c", "exec " + re.sub(r"--port \d+", "--port 0", script.strip())]
+    command = re.sub(r" --port \d+", "", script.partition("#")[0].strip())
+    argv = ["bash", "-c", f"exec {command} --port 0"]  # the port that it names, or means, may be in use here
     own = {k: v for k, v in environment.items() if not k.startswith("OPEN_SANDBOX_")}
     with subprocess.Popen(argv, cwd=place, env=own, stdout=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout is not None
