@@ -190,7 +190,7 @@ def upload_tree():
         for name, content in tree():
             (path / name).parent.mkdir(parents=True, exist_ok=True)
             (path / name).write_bytes(content)
-        return repeated(lambda: client.upload_tree(path, f"/tree/{ARGUMENT}"), 1)
+        return repeated(lambda: client.upload_tree(path, "/new"), 1)
 
 
 def download_tree():

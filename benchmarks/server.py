@@ -262,7 +262,8 @@ class BenchServer:
         if path.startswith("/files/"):
             return files(request, path)
         if path == "/directories/list":
-            return [listing(query_paths(request)[0])]
+            asked = query_paths(request)[0]
+            return [listing(asked) if is_tree(asked) else answer(404, missing(asked))]
         body = request.body()
         if path == "/command" or path.endswith("/run"):
             return self.streams[json.loads(body)["command"]]
@@ -327,6 +328,10 @@ def listing(top: str) -> bytes:
         for path, kind in ((f"{top}/{name.split('/')[0]}", "directory"), (f"{top}/{name}", "file")):
             found.setdefault(path, info(path, kind))
     return answer(200, list(found.values()))
+
+
+def missing(path: str) -> Dict[str, str]:
+    return {"code": "FILE_NOT_FOUND", "message": f"file not found. lstat {path}: no such file or directory"}
 
 
 def sandbox(_port: int) -> Dict[str, object]:

@@ -304,7 +304,12 @@ def test_an_iterator_that_is_left_gives_its_connection_up() -> None:
 @pytest.mark.parametrize("stored", [0, 4, 6])
 def test_an_upload_that_did_not_arrive_as_a_whole_is_an_error(tmp_path: Path, stored: int) -> None:
     (tmp_path / "a").write_bytes(b"12345")
-    table = {"POST /files/upload": whole(), "GET /files/info": info(stored), "POST /directories": whole()}
+    table = {
+        "POST /files/upload": whole(),
+        "GET /files/info": info(stored),
+        "GET /directories/list": whole(200, []),
+        "POST /directories": whole(),
+    }
     with scripted(table) as (sandbox, server):
         with pytest.raises(TransportError, match=f"5 bytes were sent, and {stored} are stored"):
             sandbox.files.upload(tmp_path / "a", "/a")
@@ -342,7 +347,9 @@ def test_no_more_than_permission_bits_are_sent(tmp_path: Path) -> None:
     (tmp_path / "d").chmod(0o1777)
     (tmp_path / "a").touch()
     (tmp_path / "a").chmod(0o4755)
-    with scripted({"POST /files/upload": whole(), "POST /directories": whole()}) as (sandbox, server):
+    with scripted(
+        {"POST /files/upload": whole(), "GET /directories/list": whole(200, []), "POST /directories": whole()}
+    ) as (sandbox, server):
         sandbox.files.upload_dir(tmp_path, "/t", verify=False)
         assert b'{"path": "/t/a", "mode": 755}' in server.asked("POST", "/files/upload")[0].body
         assert [r.json for r in server.asked("POST", "/directories")] == [{"/t": {}}, {"/t/d": {"mode": 777}}]

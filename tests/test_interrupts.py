@@ -106,11 +106,14 @@ def where(settings: Dict[str, Any], sandbox: Sandbox) -> Dict[str, Any]:
 
 def line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
-    found = process.stdout.readline().strip()
-    if not found:
-        process.kill()
-        raise AssertionError(process.communicate()[1])
-    return found
+    found = b""
+    while not found.endswith(b"\n"):
+        letter = os.read(process.stdout.fileno(), 1)  # readline() reads ahead, and communicate() would not see that
+        if not letter:
+            process.kill()
+            raise AssertionError(process.communicate()[1])
+        found += letter
+    return found.decode().strip()
 
 
 def wait_until_it_waits(process: subprocess.Popen[str]) -> None:

@@ -20,10 +20,12 @@ from ..errors import (
 )
 from .file_wire import (
     FileInfo,
+    FileList,
     by_length,
     content_range,
     directory_error,
     info_of,
+    infos_of,
     length_of,
     named,
     part_length,
@@ -169,6 +171,10 @@ class FileRoutes:
                     raise ProtocolError(f"the daemon told nothing about {path}", request_id=answer.request_id)
                 found[path] = info_of(data[path])
         return found
+
+    def listing(self, path: str, depth: int = 1) -> FileList:
+        params = {"path": path, "depth": depth}
+        return infos_of(self.call("GET", "/directories/list", f"list {path}", params=params).json())
 
     def delete(self, route: str, paths: Sequence[str]) -> None:
         for some in by_length(paths):

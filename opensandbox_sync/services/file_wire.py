@@ -118,12 +118,6 @@ def checked_encoding(encoding: Any) -> str:
     return str(encoding)
 
 
-def checked_count(name: str, value: Any) -> Optional[int]:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-        raise InvalidArgumentError(f"{name} must be a whole number from 1 up, not {value!r}")
-    return value
-
-
 def wire_mode(mode: Any) -> int:
     """The mode's octal digits as the number that they spell, which is what the daemon reads."""
     wanted = f"mode must be octal, such as 0o644 or '644', not {mode!r}"

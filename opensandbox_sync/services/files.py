@@ -9,13 +9,12 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple, Union, overload
 
 from ..errors import ApiError, InvalidArgumentError, NotFoundError, NotSupportedError, ProtocolError
-from ..models import RemotePath
+from ..models import RemotePath, check_whole
 from .file_routes import FileRoutes, blocks
 from .file_wire import (
     FileInfo,
     Mode,
     WriteEntry,
-    checked_count,
     checked_encoding,
     checked_name,
     checked_path,
@@ -75,7 +74,8 @@ class FileService:
         not ``encoding`` raises ``InvalidArgumentError``, which is a ``ValueError``.
         """
         encoding = checked_encoding(encoding)
-        lines = {"offset": checked_count("offset", offset), "limit": checked_count("limit", limit)}
+        asked = {"offset": offset, "limit": limit}
+        lines = {name: check_whole(name, value, 1) for name, value in asked.items() if value is not None}
         content = self._routes.read(checked_path(path), lines, {})
         try:
             return content.decode(encoding)
@@ -232,8 +232,10 @@ class FileService:
     ) -> TreeTransfer:
         """Send what is in a local directory into the directory ``remote``, which is made where it is missing.
 
-        Modes are kept, and empty directories; what ``remote`` has besides stays. ``ignore`` takes patterns as in a
-        ``.gitignore``. Links, sockets and the like are not sent; the result names them. Small files go many in one
+        Modes are kept, and empty directories; a directory that is there already keeps its own mode, and what
+        ``remote`` has besides stays. ``ignore`` takes patterns as in a ``.gitignore``. Links, sockets and the like are
+        not sent; the result names them. Where a link of the sandbox is in the way nothing is sent:
+        ``InvalidArgumentError``, or ``BadRequestError`` where ``remote`` itself is one. Small files go many in one
         request, and a few requests at once. ``verify`` and ``progress`` as in ``upload``.
         """
         from .trees import upload_dir
@@ -282,8 +284,7 @@ class FileService:
 
         Links are told, not entered. ``BadRequestError`` for a path that is no directory, or a link to one.
         """
-        params = {"path": checked_path(path), "depth": checked_count("depth", depth)}
-        return infos_of(self._routes.call("GET", "/directories/list", f"list {path}", params=params).json())
+        return self._routes.listing(checked_path(path), check_whole("depth", depth, 1))
 
     def search(self, path: RemotePath, pattern: str = "**") -> List[FileInfo]:
         """All files below ``path`` whose own name matches ``pattern``: ``*``, ``?``, ``[a-z]``, ``{a,b}``.

@@ -26,9 +26,9 @@ from typing import (
     Tuple,
 )
 
-from ..errors import ClosedError, InvalidArgumentError, ProtocolError
+from ..errors import ClosedError, InvalidArgumentError, NotFoundError, ProtocolError
 from .file_routes import FileRoutes, blocks
-from .file_wire import checked_path, checked_text, infos_of
+from .file_wire import checked_path, checked_text, says_missing
 from .ignore import Ignore
 from .multipart import source_of_file
 from .transfers import Progress, ProgressOption, check_progress, check_target, local_path, replacing
@@ -83,6 +83,7 @@ def upload_dir(
         raise InvalidArgumentError(f"local {str(root)!r} is not a directory; upload() sends a file")
     directories, files, skipped = _scan(root, ignored)
     below = target.rstrip("/") + "/"
+    _check_remote(routes, target, {*directories, *(file.name for file in files)})
     # A directory that its owner may not write to could not be filled.
     routes.make_dirs({target: {}, **{below + name: _wire(mode | 0o700) for name, mode in directories.items()}})
     with Progress(progress, f"upload {root.name}", sum(file.size for file in files)) as shown:
@@ -135,6 +136,27 @@ def _scan(root: Path, ignored: Ignore) -> Tuple[Dict[str, int], List[_File], Dic
             else:
                 files.append(_File(name, status.st_size, kind & 0o777))
     return directories, files, skipped
+
+
+def _check_remote(routes: FileRoutes, target: str, names: Set[str]) -> None:
+    """Look that nothing would be written through a link of the sandbox, where there is something of these names."""
+    pending = [""] if names else []
+    while pending:
+        above = pending.pop()
+        try:
+            entries = routes.listing(f"{target.rstrip('/')}/{above}".rstrip("/") or "/")
+        except NotFoundError as error:
+            if not says_missing(error):
+                raise
+            return  # the target itself: all is new
+        for info in entries:
+            name = above + info.path.rsplit("/", 1)[-1]
+            if name in names and info.type == "symlink":
+                raise InvalidArgumentError(
+                    f"{info.path!r} in the sandbox is a link where {name!r} belongs; nothing was sent"
+                )
+            if name in names and info.type == "directory":
+                pending.append(name + "/")
 
 
 def _check_expansion(name: str) -> None:
@@ -198,11 +220,10 @@ def download_dir(
 def _listing(routes: FileRoutes, path: str, ignored: Ignore) -> Tuple[str, Dict[str, int], List[_File], Dict[str, str]]:
     """(what all paths start with, modes of directories, files, what is skipped) of a directory in the sandbox."""
     top = routes.infos([path])[path].path.rstrip("/") + "/"
-    params = {"path": path, "depth": _ALL}
     directories: Dict[str, int] = {}
     files: Dict[str, _File] = {}
     skipped: Dict[str, str] = {}
-    for info in infos_of(routes.call("GET", "/directories/list", f"list {path}", params=params).json()):
+    for info in routes.listing(path, _ALL):
         name = _relative(info.path, top)
         if ignored.covers(name, info.type == "directory"):
             continue

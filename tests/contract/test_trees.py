@@ -178,6 +178,26 @@ def test_links_in_the_sandbox_are_not_followed(sandbox: Sandbox, folder: str, tm
     assert [path.name for path in (tmp_path / "down").iterdir()] == ["a"]
 
 
+def test_nothing_is_written_through_a_link_in_the_sandbox(sandbox: Sandbox, folder: str, tmp_path: Path) -> None:
+    sandbox.files.write_many({f"{folder}/real/secret": "theirs", f"{folder}/besides": ""})
+    make = (
+        "ln -s real dir && ln -s real/secret file && ln -s nowhere dangling && ln -s besides unconcerned && mkdir sub"
+    )
+    sandbox.commands.run(f"cd {folder} && {make} && ln -s ../real sub/deep", cwd="/").check()
+    for number, name in enumerate(("dir/new", "dir", "file", "dangling", "sub/deep/new")):
+        tree = {"sub/a": b"mine", name: b"mine" if name != "dir" else 0o755}
+        with pytest.raises(InvalidArgumentError, match="is a link"):
+            sandbox.files.upload_dir(grow(tmp_path / str(number), tree), folder)
+    sandbox.commands.run(f"ln -s real {folder}/../way").check()
+    with pytest.raises(BadRequestError, match="link"):
+        sandbox.files.upload_dir(grow(tmp_path / "way", {"a": b""}), f"{folder}/../way")
+    assert not sandbox.files.exists(f"{folder}/sub/a"), "nothing was sent"
+    sandbox.files.upload_dir(grow(tmp_path / "up", {"sub/a": b"mine", "new/b": b"", "besides": b"mine"}), folder)
+    assert [info.path.rpartition("/")[2] for info in sandbox.files.list(f"{folder}/real")] == ["secret"]
+    assert sandbox.files.read_text(f"{folder}/real/secret") == "theirs"
+    assert sandbox.files.read_text(f"{folder}/besides") == "mine"
+
+
 def test_nothing_is_written_through_a_local_link(sandbox: Sandbox, folder: str, tmp_path: Path) -> None:
     sandbox.files.write_many({f"{folder}/sub/a": "theirs", f"{folder}/b": "theirs"})
     outside = grow(tmp_path / "outside", {"a": b"mine", "b": b"mine"})
@@ -247,7 +267,7 @@ def test_a_remote_path_that_is_no_directory_is_refused(sandbox: Sandbox, folder:
     with pytest.raises(BadRequestError, match="not a directory"):
         sandbox.files.download_dir(folder, tmp_path / "down")
     assert not (tmp_path / "down").exists()
-    with pytest.raises(ServerError):
+    with pytest.raises(BadRequestError, match="not a directory"):
         sandbox.files.upload_dir(grow(tmp_path / "up", {"a": b""}), folder)
 
 
@@ -298,7 +318,7 @@ def test_small_files_share_requests(settings: Dict[str, Any], sandbox: Sandbox, 
     with SandboxClient(**settings, on_request=watch) as client:
         client.connect(sandbox.id).files.upload_dir(root, folder)
     assert asked.count(("POST", "upload")) == 3
-    assert len(asked) < 20
+    assert len(asked) <= 20
     assert len(sandbox.files.search(folder)) == 450
 
 
