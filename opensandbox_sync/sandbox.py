@@ -393,7 +393,7 @@ class Sandbox:
                     connect_timeout=_AUTO_CONNECT_SECONDS,
                     retry=False,
                 )
-            except (TransportError, ServerError) as error:
+            except (TransportError, ApiError) as error:
                 failures.append(f"{'through the server' if proxied else 'directly'}: {error}")
                 continue
             self._proxied = proxied

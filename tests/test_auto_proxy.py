@@ -78,7 +78,9 @@ def test_a_sandbox_that_cannot_be_reached_is_reached_through_the_server_and_the_
 
 
 @pytest.mark.usefixtures("_quickly")
-@pytest.mark.parametrize("direct", [[HANG], [RESET], [b""], refusal(502, "BAD_GATEWAY", "no route")])
+@pytest.mark.parametrize(
+    "direct", [[HANG], [RESET], [b""], refusal(502, "BAD_GATEWAY", "no route"), refusal(404, "WHO", "another program")]
+)
 def test_an_address_that_connects_and_does_not_answer_is_not_settled_for(direct: List[Any]) -> None:
     # As a mapped port of a container does while nothing listens inside, or a gateway in front of it.
     with scripted({"GET /ping": direct}) as (_, elsewhere), scripted(RUN, use_server_proxy="auto") as (box, server):
