@@ -360,8 +360,7 @@ class SandboxClient:
             action=f"renew sandbox {sandbox_id}",
             json={"expiresAt": format_datetime(expires)},
         )
-        data = answer.json()
-        return parse_datetime(data.get("expiresAt") if isinstance(data, dict) else None)
+        return answer.read(lambda data: parse_datetime(data.get("expiresAt") if isinstance(data, dict) else None))
 
     def patch_metadata(self, sandbox_id: str, patch: Mapping[str, Optional[str]]) -> SandboxInfo:
         """Set metadata keys, and remove those whose value is None; the others stay. Returns the sandbox as it is
@@ -444,9 +443,10 @@ class SandboxClient:
 
     def version(self) -> str:
         """The server's version, such as ``1.1.1``; servers before 1.1 do not say (``NotFoundError``)."""
-        data = self._transport.request(self._root, "GET", "/version", action="ask for the server's version").json()
+        answer = self._transport.request(self._root, "GET", "/version", action="ask for the server's version")
+        data = answer.json()
         if not isinstance(data, dict) or not isinstance(data.get("version"), str):
-            raise ProtocolError("the server's version is not in its answer")
+            raise ProtocolError("the server's version is not in its answer", request_id=answer.request_id)
         return str(data["version"])
 
     # -- life -------------------------------------------------------------------------------------------------------

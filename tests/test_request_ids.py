@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, List
+from typing import Any, Callable, Dict, List
 
 import pytest
 
@@ -14,6 +14,8 @@ from opensandbox_sync import (
     RequestTimeoutError,
     ResponseRecord,
     RetryPolicy,
+    Sandbox,
+    SandboxClient,
     SandboxError,
 )
 
@@ -74,6 +76,39 @@ def test_a_page_that_cannot_be_read_has_the_id_too() -> None:
             with pytest.raises(ProtocolError) as raised:
                 read()
             assert raised.value.request_id == peer.requests[-1].headers["x-request-id"]
+
+
+UNREADABLE: Dict[str, Callable[[SandboxClient, Sandbox], Any]] = {
+    "info": lambda client, _: client.info("b1"),
+    "renew": lambda client, _: client.renew("b1", 60),
+    "version": lambda client, _: client.version(),
+    "a snapshot": lambda client, _: client.snapshots.get("s"),
+    "a template": lambda client, _: client.templates.get("t"),
+    "a pool": lambda client, _: client.pools.get("p"),
+    "a command": lambda _, sandbox: sandbox.commands.status("c"),
+    "a session": lambda _, sandbox: sandbox.sessions.create(),
+    "files": lambda _, sandbox: sandbox.files.info("/a"),
+    "a directory": lambda _, sandbox: sandbox.files.list("/"),
+    "found files": lambda _, sandbox: sandbox.files.search("/"),
+    "replaced text": lambda _, sandbox: sandbox.files.replace_text("/a", "b", "c"),
+    "a context": lambda _, sandbox: sandbox.code.get_context("c"),
+    "contexts": lambda _, sandbox: sandbox.code.list_contexts(),
+    "metrics": lambda _, sandbox: sandbox.metrics.get(),
+    "a policy": lambda _, sandbox: sandbox.egress.get(),
+    "a vault": lambda _, sandbox: sandbox.vault.get(),
+    "a credential": lambda _, sandbox: sandbox.vault.credential("c"),
+    "a binding": lambda _, sandbox: sandbox.vault.binding("b"),
+    "isolated sessions": lambda _, sandbox: sandbox.isolation.list(),
+}
+
+
+@pytest.mark.parametrize("call", UNREADABLE)
+@pytest.mark.parametrize("answer", [b"<html>", b"7"])
+def test_an_answer_that_cannot_be_read_is_told_with_its_id(call: str, answer: bytes) -> None:
+    with peer_sandbox(always(whole(200, answer, {"X-Request-ID": "theirs"}))) as (sandbox, _):
+        with pytest.raises(ProtocolError) as raised:
+            UNREADABLE[call](sandbox._client, sandbox)
+        assert raised.value.request_id == "theirs"
 
 
 def test_the_id_that_the_server_answers_with_wins() -> None:

@@ -148,10 +148,7 @@ class CodeService:
         """The contexts of a language, the default one included; of all languages unless given."""
         params = {"language": require_text("language", language) if language is not None else None}
         answer = self._request("GET", "/code/contexts", "list contexts", params=params)
-        data = answer.json()
-        if data is not None and not isinstance(data, list):
-            raise ProtocolError("the daemon's contexts are no list", request_id=answer.request_id)
-        return [decode(CodeContext, item) for item in data or []]
+        return answer.read(_contexts)
 
     def delete_context(self, context: Context) -> None:
         """End a context's kernel; ``NotFoundError`` where there is none."""
@@ -208,6 +205,12 @@ def _id(context: Context) -> str:
 
 def _path(context_id: str) -> str:
     return "/code/contexts/" + quote(require_text("context_id", context_id), safe="")
+
+
+def _contexts(data: Any) -> List[CodeContext]:
+    if data is not None and not isinstance(data, list):
+        raise ProtocolError("the daemon's contexts are no list")
+    return [decode(CodeContext, item) for item in data or []]
 
 
 def _told_apart(error: ServerError) -> ApiError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
+from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
 from ..errors import (
@@ -165,16 +166,12 @@ class FileRoutes:
         found: Dict[str, FileInfo] = {}
         for some in by_length(paths):
             answer = self.call("GET", "/files/info", f"look up {named(some)}", params=[("path", path) for path in some])
-            data = answer.json()
-            for path in some:
-                if not isinstance(data, dict) or path not in data:
-                    raise ProtocolError(f"the daemon told nothing about {path}", request_id=answer.request_id)
-                found[path] = info_of(data[path])
+            found.update(answer.read(partial(_told_of, some)))
         return found
 
     def listing(self, path: str, depth: int = 1) -> FileList:
         params = {"path": path, "depth": depth}
-        return infos_of(self.call("GET", "/directories/list", f"list {path}", params=params).json())
+        return self.call("GET", "/directories/list", f"list {path}", params=params).read(infos_of)
 
     def delete(self, route: str, paths: Sequence[str]) -> None:
         for some in by_length(paths):
@@ -189,6 +186,13 @@ class FileRoutes:
             levels.setdefault(path.rstrip("/").count("/"), {})[path] = fields
         for _, level in sorted(levels.items()):
             self.call("POST", "/directories", f"make {named(list(level))}", json=level)
+
+
+def _told_of(paths: Sequence[str], data: Any) -> Dict[str, FileInfo]:
+    for path in paths:
+        if not isinstance(data, dict) or path not in data:
+            raise ProtocolError(f"the daemon told nothing about {path}")
+    return {path: info_of(data[path]) for path in paths}
 
 
 def blocks(path: str, part: Mapping[str, str], body: Body, size: Optional[int]) -> Iterator[bytes]:

@@ -292,7 +292,7 @@ class FileService:
         Directories are never found. A pattern with a ``/`` matches nothing, but for a leading ``**/``.
         """
         params = {"path": checked_path(path), "pattern": checked_name("pattern", pattern)}
-        return infos_of(self._routes.call("GET", "/files/search", f"search {path}", params=params).json())
+        return self._routes.call("GET", "/files/search", f"search {path}", params=params).read(infos_of)
 
     # -- change -----------------------------------------------------------------------------------------------------
 
@@ -301,13 +301,15 @@ class FileService:
         path = checked_path(path)
         change = {"old": checked_text("old", old), "new": checked_text("new", new, may_be_empty=True)}
         options = {"params": {"verbose": "true"}, "json": {path: change}}
-        answer = self._routes.call("POST", "/files/replace", f"replace text in {path}", **options).json()
+        answer = self._routes.call("POST", "/files/replace", f"replace text in {path}", **options)
         try:
-            count = answer[path]["replacedCount"]
+            count = answer.json()[path]["replacedCount"]
         except (KeyError, TypeError):
             count = None
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise ProtocolError(f"the daemon did not say how often it replaced text in {path}")
+            raise ProtocolError(
+                f"the daemon did not say how often it replaced text in {path}", request_id=answer.request_id
+            )
         return count
 
     def move(self, source: RemotePath, destination: RemotePath) -> None:

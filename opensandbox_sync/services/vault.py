@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, List, Mapping, Optional
 from urllib.parse import quote
 
-from ..codec import decode, encode
+from ..codec import encode
 from ..errors import ApiError, InvalidArgumentError, NotSupportedError
 from ..models import (
     check_model,
@@ -274,7 +274,7 @@ class CredentialVaultService:
     def credential(self, name: str) -> CredentialMetadata:
         """One credential, without its value; ``NotFoundError`` where there is none of this name."""
         path = "/credentials/" + quote(require_text("name", name), safe="")
-        return decode(CredentialMetadata, self._call("GET", path, f"look up credential {name}").json())
+        return self._call("GET", path, f"look up credential {name}").decode(CredentialMetadata)
 
     def bindings(self) -> List[CredentialBindingMetadata]:
         """The bindings, by name."""
@@ -283,12 +283,12 @@ class CredentialVaultService:
     def binding(self, name: str) -> CredentialBindingMetadata:
         """One binding; ``NotFoundError`` where there is none of this name."""
         path = "/bindings/" + quote(require_text("name", name), safe="")
-        return decode(CredentialBindingMetadata, self._call("GET", path, f"look up binding {name}").json())
+        return self._call("GET", path, f"look up binding {name}").decode(CredentialBindingMetadata)
 
     # -- inside -----------------------------------------------------------------------------------------------------
 
     def _state(self, method: str, action: str, body: Any = None, *, path: str = "") -> CredentialVaultState:
-        return decode(CredentialVaultState, self._call(method, path, action, body).json())
+        return self._call(method, path, action, body).decode(CredentialVaultState)
 
     def _call(self, method: str, path: str, action: str, body: Any = None) -> Answer:
         sandbox = self._sandbox
