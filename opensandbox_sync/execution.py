@@ -42,6 +42,7 @@ from .errors import (
     TransportError,
     api_error_class,
 )
+from .models import one_line
 from .sse import (
     Decoded,
     EventDecoder,
@@ -248,6 +249,10 @@ class MessageLog(Sequence):  # type: ignore[type-arg]
         return f"<{len(self)} messages, {self._size} characters>"
 
 
+def _start(text: str) -> str:
+    return repr(text[:60]) + ("…" if len(text) > 60 else "")
+
+
 @dataclass
 class ExecutionLogs:
     """The messages of both streams. Their order is known within a stream, not between the two."""
@@ -269,6 +274,9 @@ class ExecutionResult:
         """The ``text/plain`` form, or an empty text."""
         value = self.data.get("text/plain", "")
         return value if isinstance(value, str) else str(value)
+
+    def __repr__(self) -> str:
+        return f"<ExecutionResult {one_line(', '.join(self.data))}, text={_start(self.text)}>"
 
     @classmethod
     def from_event(cls, event: ServerEvent) -> ExecutionResult:
@@ -377,8 +385,7 @@ class Execution:
         end = "timed out" if self.timed_out else self.signal or f"exit_code={self.exit_code}"
         if self.error is None and self.complete is None:
             end = "unfinished"
-        text = self.stdout
-        return f"<Execution {self.id or '-'} {end}, stdout={text[:60]!r}{'…' if len(text) > 60 else ''}>"
+        return f"<Execution {self.id or '-'} {end}, stdout={_start(self.stdout)}>"
 
     def _repr_html_(self) -> str:
         from .notebook import execution_html

@@ -57,6 +57,12 @@ def shown(value: Any) -> str:
     return text if len(text) <= 200 else text[:197] + "..."
 
 
+def one_line(text: str) -> str:
+    """``text`` for a repr: in one line, and never long."""
+    line = " ".join(text.split())
+    return line if len(line) <= 120 else line[:119] + "…"
+
+
 def require_text(name: str, value: Any, example: str = "") -> str:
     """``value`` if it is text with something in it, or an error that names the argument."""
     if not is_text(value) or not value.strip():
@@ -257,6 +263,10 @@ class NetworkPolicy:
                 f"{where}: default_action must be 'allow' or 'deny', not {shown(self.default_action)}"
             )
         self.egress = check_rules(f"{where}: egress", self.egress)
+
+    def __repr__(self) -> str:
+        rules = one_line(", ".join(f"{rule.action} {rule.place}" for rule in self.egress))
+        return f"<NetworkPolicy {self.default_action}" + (f", {len(self.egress)} rules: {rules}>" if rules else ">")
 
     def _repr_html_(self) -> str:
         from .notebook import policy_html

@@ -376,6 +376,15 @@ def test_the_plain_form_of_what_the_server_tells_is_one_short_line() -> None:
     assert repr(FileInfo("/a", "file", 3, 0o644, owner="root")) == "<FileInfo '/a' file, 3 bytes, 0o644>"
     info = SandboxInfo("s", SandboxStatus("Running"), image=ImageSpec("python:3.12"), metadata={"a": "b" * 500})
     assert repr(info) == "<SandboxInfo s Running, python:3.12>"
+    listing = FileList([FileInfo("/a", "file", 3, 0o644), FileInfo("/b\nc", "directory", 4096, 0o755)])
+    assert repr(listing) == "<FileList of 2: /a, /b c>"
+    policy = NetworkPolicy("deny", [NetworkRule("allow", "api.test", [443]), NetworkRule("deny", "*.test")])
+    assert repr(policy) == "<NetworkPolicy deny, 2 rules: allow api.test port 443, deny *.test>"
+    assert repr(NetworkPolicy()) == "<NetworkPolicy deny>"
+    result = ExecutionResult({"text/plain": "<Figure>", "image/png": "x" * 100_000})
+    assert repr(result) == "<ExecutionResult text/plain, image/png, text='<Figure>'>"
+    for much in (FileList(listing * 500), NetworkPolicy("deny", policy.egress * 500), ExecutionResult({"a" * 500: 1})):
+        assert len(repr(much)) < 200 and "…" in repr(much)
 
 
 def test_a_listing_is_a_list_and_a_table() -> None:

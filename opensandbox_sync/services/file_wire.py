@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 from ..codec import SnakeCaseModel, decode
 from ..errors import ApiError, BadRequestError, InvalidArgumentError, ProtocolError
-from ..models import RemotePath, as_text
+from ..models import RemotePath, as_text, one_line
 
 Mode = Union[int, str]
 
@@ -44,7 +44,10 @@ class FileInfo(SnakeCaseModel):
 
 
 class FileList(List[FileInfo]):
-    """A listing: a list that a notebook shows as a table."""
+    """A listing: a list that a notebook shows as a table, and its repr in one line."""
+
+    def __repr__(self) -> str:
+        return f"<FileList of {len(self)}: {one_line(', '.join(info.path for info in self))}>"
 
     def _repr_html_(self) -> str:
         from ..notebook import files_html
