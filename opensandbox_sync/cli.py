@@ -17,7 +17,7 @@ import sys
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from ._version import __version__
 from .errors import CommandTimeoutError, InvalidArgumentError, NotFoundError, SandboxError
@@ -42,7 +42,12 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         # By hand: how argparse treats "--" differs from Python to Python, and the command's own "--" must stay.
         at = words.index("--")
         words, command = words[:at], words[at + 1 :]
-    options, left = _parser().parse_known_args(words)
+    parser = _parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks how the line may go on, by way of argcomplete
+        import argcomplete
+
+        argcomplete.autocomplete(parser)
+    options, left = parser.parse_known_args(words)
     if options.name in ("run", "exec") and not command:
         what = "the command stands behind --" if left else "the command is missing"
         shown = " ".join(map(shlex.quote, left)) or "COMMAND [ARGUMENT ...]"
@@ -94,6 +99,8 @@ def _call(options: argparse.Namespace) -> int:
             _say(_in_flags(str(error), options))
         if isinstance(error, InvalidArgumentError):
             return _USAGE
+        if isinstance(error, CommandTimeoutError):  # before it began
+            return _TIMED_OUT
         return _OURS if options.name in ("run", "exec") else _FAILED
 
 
@@ -297,6 +304,8 @@ def _logs(options: argparse.Namespace) -> int:
             return 0
         command = client.connect(options.id, wait_ready=False).commands.get(options.command_id)
         write = _writer(sys.stdout)
+        if options.follow and options.json:
+            raise InvalidArgumentError("--follow gives text as it comes, which is no JSON; leave out one of both")
         if options.follow:
             for text in command.follow():
                 write(text)
@@ -427,8 +436,14 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 # -- the words of the command line ---------------------------------------------------------------------------------
 
 
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """In one line, without the usage: that is what --help is for."""
+        self.exit(_USAGE, f"{self.prog} (see --help): {message}\n")
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=_NAME,
         description="Sandboxes of an OpenSandbox server, which $OPEN_SANDBOX_DOMAIN and $OPEN_SANDBOX_API_KEY name.",
         epilog="Exit codes: the remote command's own with run and exec (128 + n: signal n ended it, 124: it ran out of "

@@ -237,7 +237,16 @@ def test_wrong_usage_is_told_before_anything_is_asked(inside: Inside, words: Lis
     answer = inside(*words)
     told = answer.stderr.decode()
     assert answer.returncode == 2
-    assert told.startswith("usage: opensandbox-sync") and says in told
+    assert re.match(r"opensandbox-sync( \w+)? \(see --help\): ", told) and says in told
+    assert told.count("\n") == 1
+
+
+def test_a_shell_that_knows_argcomplete_completes_commands_and_options(shell: Shell, tmp_path: Path) -> None:
+    asked = {"_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": " ", "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "said")}
+    for line, wanted in (("opensandbox-sync e", {"exec", "endpoint"}), ("opensandbox-sync ls --js", {"--json"})):
+        shell.options["env"] = {**shell.options["env"], **asked, "COMP_LINE": line, "COMP_POINT": str(len(line))}
+        assert shell().returncode == 0
+        assert set((tmp_path / "said").read_text().split()) == wanted
 
 
 def test_options_may_stand_before_the_command(shell: Shell, sandbox: Sandbox) -> None:
@@ -398,6 +407,11 @@ def test_cp_says_what_is_missing(inside: Inside, sandbox: Sandbox) -> None:
     answer = inside("cp", f"{sandbox.id}:no-such-file", "here")
     assert answer.returncode == 1
     assert b"no-such-file" in answer.stderr
+
+
+def test_logs_that_are_followed_are_no_json(inside: Inside) -> None:
+    answer = inside("logs", "--follow", "--json", "x", "c")
+    assert (answer.returncode, answer.stdout) == (2, b"") and b"leave out" in answer.stderr
 
 
 def test_logs_follow_a_command_that_was_detached(shell: Shell, sandbox: Sandbox) -> None:

@@ -20,6 +20,7 @@ PACKAGE = ROOT / "opensandbox_sync"
 # Front ends that nothing else imports, and what each may need beyond requests.
 OPTIONAL = {
     "local": {"flask", "werkzeug", "cheroot", "psutil", "jupyter_client", "ipykernel"},
+    "cli.py": {"argcomplete"},
     "notebook.py": {"IPython"},
     "pytest_plugin.py": {"pytest"},
 }
