@@ -680,6 +680,17 @@ def test_what_is_kept_of_the_limits_is_told(api: Api) -> None:
     ]
 
 
+def test_a_limit_that_is_not_kept_is_told_in_a_line_of_the_servers_log(
+    server: LocalServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with LocalServer(isolation="bubblewrap") as another:
+        with Api(another).sandbox(resourceLimits={"memory": "300Mi"}):
+            assert "cannot be kept" not in capfd.readouterr().err
+        with Api(another).sandbox(resourceLimits={"gpu": "1", "memory": "300Mi"}) as sandbox_id:
+            told = capfd.readouterr().err
+    assert f"sandbox {sandbox_id} was made without limits that cannot be kept: gpu 1\n" in told
+
+
 # It stops by itself at twice the limit, so that a limit that is not kept harms nobody.
 _BOMB = r"""
 import os, signal

@@ -33,6 +33,7 @@ class Cell:
         self._has_network = has_network
         self._volumes, self._made = self._store.mounts(request.get("volumes") or [], isolation.bubblewrap)
         self._limits = Limits(directory.name, request.get("resourceLimits") or {})
+        self.unkept = self._limits.unkept
         self.notes = [f"isolation: {isolation.name}", f"limits: {'; '.join(self._limits.notes)}"]
 
     @property

@@ -23,13 +23,15 @@ _JOIN = 'n=$1; shift; while [ $n -gt 0 ]; do echo $$ >"$1/cgroup.procs" || exit 
 
 
 class Limits:
-    """The limits of one sandbox. `notes` says of each how it is kept, or that it is not.
+    """The limits of one sandbox. `notes` says of each how it is kept, or that it is not; `unkept` are those that were
+    asked for and are not.
 
     A control group holds for the sandbox as a whole. What is left is the daemon's to set, for each process alone.
     """
 
     def __init__(self, sandbox_id: str, resources: Mapping[str, str]) -> None:
         self.notes: List[str] = []
+        self.unkept: List[str] = []
         self.left_to_the_daemon: Dict[str, int] = {}
         self._groups: List[Path] = []
         self._name = _PREFIX + sandbox_id
@@ -40,6 +42,7 @@ class Limits:
             elif name == "cpu":
                 self._cpu(value)
             else:
+                self.unkept.append(f"{name} {value}")
                 self.notes.append(f"{name} {value}: not kept")
         self._processes()
 

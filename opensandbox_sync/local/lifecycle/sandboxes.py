@@ -86,8 +86,11 @@ class Sandbox:
     def _make_cell(self, request: Dict[str, Any], isolation: Isolation) -> Cell:
         cell = Cell(isolation, self.directory, request, has_network=self.has_network)
         for text in cell.notes:
-            logger.info("sandbox %s: %s", self.id, text)
             self.note(text)
+        if cell.unkept:
+            logger.warning(
+                "sandbox %s was made without limits that cannot be kept: %s", self.id, "; ".join(cell.unkept)
+            )
         return cell
 
     def _start(self, request: Dict[str, Any], restore_from: Optional[Path]) -> launch.Daemon:
