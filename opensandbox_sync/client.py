@@ -275,15 +275,16 @@ class SandboxClient:
         ready_timeout: Duration = DEFAULT_READY_TIMEOUT_SECONDS,
         health_check: Optional[Callable[[Sandbox], bool]] = None,
         wait_ready: bool = True,
+        on_progress: Optional[Callable[[str], None]] = None,
     ) -> Sandbox:
         """Return a handle of a sandbox that exists, and wait until it answers (seconds). Its ``with`` block leaves it
-        running.
+        running. ``on_progress`` is called with a line of text about each second of the wait.
         """
         limit = seconds("ready_timeout", ready_timeout)
-        check_callables(health_check=health_check)
+        check_callables(health_check=health_check, on_progress=on_progress)
         sandbox = Sandbox(self, require_text("sandbox_id", sandbox_id))
         if wait_ready:
-            sandbox.wait_until_ready(limit, health_check=health_check)
+            sandbox.wait_until_ready(limit, health_check=health_check, on_progress=on_progress)
         return sandbox
 
     def resume(
@@ -293,14 +294,21 @@ class SandboxClient:
         ready_timeout: Duration = DEFAULT_READY_TIMEOUT_SECONDS,
         health_check: Optional[Callable[[Sandbox], bool]] = None,
         wait_ready: bool = True,
+        on_progress: Optional[Callable[[str], None]] = None,
     ) -> Sandbox:
         """Let a paused sandbox go on, and return a handle of it as ``connect`` does. ``ConflictError`` where it is not
         paused.
         """
         seconds("ready_timeout", ready_timeout)
-        check_callables(health_check=health_check)
+        check_callables(health_check=health_check, on_progress=on_progress)
         self._resume(sandbox_id)
-        return self.connect(sandbox_id, ready_timeout=ready_timeout, health_check=health_check, wait_ready=wait_ready)
+        return self.connect(
+            sandbox_id,
+            ready_timeout=ready_timeout,
+            health_check=health_check,
+            wait_ready=wait_ready,
+            on_progress=on_progress,
+        )
 
     def info(self, sandbox_id: str) -> SandboxInfo:
         """What the server knows of a sandbox; ``NotFoundError`` where it does not exist (any more)."""

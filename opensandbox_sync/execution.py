@@ -361,7 +361,10 @@ class Execution:
 
     @classmethod
     def from_events(cls, events: Iterable[ServerEvent]) -> Execution:
-        """Build what a foreground command's events say; raises ``ApiError`` for a late error object among them."""
+        """Build what the events of a command or of code say; raises ``ApiError`` for a late error object among them.
+
+        All of them count, as they do for code; of a command that is under way nothing changes the first result.
+        """
         fold = Fold(drains=True)
         fold.feed(list(events))
         fold.raise_for_failure()

@@ -6,7 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Callable, Container, Optional, Tuple, TypeVar
 
-from .config import DEFAULT_HEALTH_CHECK_POLLING_INTERVAL_MILLIS, Duration, seconds
+from .config import DEFAULT_HEALTH_CHECK_POLLING_INTERVAL_MILLIS, Duration, check_callables, seconds
 from .errors import (
     ConnectError,
     NotFoundError,
@@ -140,6 +140,7 @@ def wait_for_state(
     wanted: str,
     failed: Container[str],
     timeout: float,
+    on_progress: Optional[Callable[[str], None]],
 ) -> T:
     """Look until the state is ``wanted``, and return what was seen then; ``look`` takes the seconds that are left and
     gives (thing, state, the server's reason).
@@ -147,6 +148,7 @@ def wait_for_state(
     Raises ``SandboxFailedError`` with the reason once the state is one of ``failed``, ``SandboxReadyTimeoutError``
     after ``timeout`` seconds, and at once what waiting cannot mend; a server that does not answer for a while can.
     """
+    check_callables(on_progress=on_progress)
     deadline = time.monotonic() + timeout
     wait, last = _FIRST_WAIT, "it was not seen"
     while True:
@@ -164,5 +166,7 @@ def wait_for_state(
         left = deadline - time.monotonic()
         if left <= 0:
             raise SandboxReadyTimeoutError(f"{what} was not {wanted} after {timeout:g} s; {last}")
+        if on_progress is not None:
+            on_progress(f"waiting for {what}: {last}")
         client._transport.sleep(min(wait, left))
         wait = min(wait * 1.5, _LONGEST_BUILD_WAIT)

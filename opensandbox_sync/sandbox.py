@@ -16,6 +16,7 @@ from .config import (
     DEFAULT_EXECD_PORT,
     DEFAULT_READY_TIMEOUT_SECONDS,
     Duration,
+    check_callables,
     seconds,
 )
 from .errors import (
@@ -134,12 +135,20 @@ class Sandbox:
         self._client.pause(self.id)
         self._forget_endpoints()
 
-    def resume(self, *, ready_timeout: Duration = DEFAULT_READY_TIMEOUT_SECONDS) -> None:
-        """Let a paused sandbox go on, and wait until it answers (seconds). ``ConflictError`` where it is not paused."""
+    def resume(
+        self,
+        *,
+        ready_timeout: Duration = DEFAULT_READY_TIMEOUT_SECONDS,
+        on_progress: Optional[Callable[[str], None]] = None,
+    ) -> None:
+        """Let a paused sandbox go on, and wait until it answers (seconds). ``ConflictError`` where it is not paused.
+        ``on_progress`` is called with a line of text about each second of the wait.
+        """
         limit = seconds("ready_timeout", ready_timeout)
+        check_callables(on_progress=on_progress)
         self._client._resume(self.id)
         self._forget_endpoints()
-        self.wait_until_ready(limit)
+        self.wait_until_ready(limit, on_progress=on_progress)
 
     def renew(self, timeout: Duration) -> datetime:
         """Let the sandbox live for ``timeout`` (seconds) from now; returns when it will expire. See

@@ -588,7 +588,7 @@ class _Call:
             text += f", a redirect to {where}; redirects are not followed: set domain= to the final address"
         else:
             text += (f" {code}" if code else "") + (f": {message}" if message else "")
-        if status == 401:
+        if code in ("MISSING_API_KEY", "INVALID_API_KEY"):  # not a sandbox's own 401, which is about its token
             text += " (api_key=, or $OPEN_SANDBOX_API_KEY, is what the server checks)"
         text += f" [{self.method} {self.shown}" + (f", request id {self.request_id}]" if self.request_id else "]")
         kind = api_error_class(status)

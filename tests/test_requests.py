@@ -515,6 +515,31 @@ def test_a_gateway_that_gave_a_create_up_says_that_a_sandbox_may_exist(wire: Any
         client.create("i")
 
 
+def test_a_daemons_401_is_not_explained_with_the_servers_key(wire: Any, client: SandboxClient) -> None:
+    wire.get(f"{EXECD}/ping", status=401, json={"error": "Unauthorized: missing header X-EXECD-ACCESS-TOKEN"})
+    with pytest.raises(AuthenticationError, match="missing header") as caught:
+        client.connect(ID)
+    assert "api_key=" not in str(caught.value)
+
+
+def test_connecting_and_resuming_tell_how_they_wait(wire: Any, client: SandboxClient) -> None:
+    lines: List[str] = []
+    wire.post(f"{BASE}/sandboxes/{ID}/resume", status=202)
+    for _ in range(2):
+        for _ in range(12):
+            wire.get(f"{EXECD}/ping", status=503, body="starting")
+        wire.get(f"{EXECD}/ping")
+    wire.get(f"{BASE}/sandboxes/{ID}", json=RUNNING)
+    sandbox = client.connect(ID, on_progress=lines.append)
+    told = len(lines)
+    sandbox.resume(on_progress=lines.append)
+    assert 0 < told < len(lines)
+    assert all(line.startswith(f"waiting for sandbox {ID}: ") and "starting" in line for line in lines)
+    for refused in (lambda: client.connect(ID, on_progress=7), lambda: sandbox.resume(on_progress=7)):  # type: ignore[arg-type]
+        with pytest.raises(InvalidArgumentError, match="on_progress"):
+            refused()
+
+
 def test_a_kill_that_fails_too_does_not_hide_why(wire: Any, client: SandboxClient) -> None:
     wire.post(f"{BASE}/sandboxes", json=RUNNING, status=202)
     wire.get(f"{EXECD}/ping", status=401, json={"error": "bad token"})

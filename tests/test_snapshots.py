@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Dict
+from typing import Any, Dict, List
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -98,8 +98,10 @@ def test_wait_ready_waits_until_it_is_ready() -> None:
     creating, ready = whole(200, told("Creating")), whole(200, told("Ready", reason="snapshot_runtime_ready"))
     broken = [b""]
     with peer_server(one_after_another(creating, broken, creating, ready)) as (client, peer):
-        assert client.snapshots.wait_ready("s1", timeout=20).state == "Ready"
+        lines: List[str] = []
+        assert client.snapshots.wait_ready("s1", timeout=20, on_progress=lines.append).state == "Ready"
         assert len(peer.requests) == 4
+    assert lines == ["waiting for snapshot s1: it is Creating"] * 2
 
 
 @pytest.mark.parametrize("state", ["Failed", "Deleting"])

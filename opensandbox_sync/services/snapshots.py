@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Optional, Tuple
 from urllib.parse import quote
 
 from ..client import all_pages, decode_page, page_params
@@ -96,8 +96,11 @@ class SnapshotService:
         """Delete a snapshot. ``ConflictError`` while it is being made, or a sandbox runs from it."""
         self._client._call("DELETE", _path(snapshot_id), action=f"delete snapshot {snapshot_id}")
 
-    def wait_ready(self, snapshot_id: str, timeout: Duration = 300) -> SnapshotInfo:
-        """Wait until a snapshot can be restored, and return it then.
+    def wait_ready(
+        self, snapshot_id: str, timeout: Duration = 300, *, on_progress: Optional[Callable[[str], None]] = None
+    ) -> SnapshotInfo:
+        """Wait until a snapshot can be restored, and return it then; ``on_progress`` is called with a line of text at
+        each look.
 
         Raises ``SandboxFailedError`` with the server's reason where it failed or is being deleted,
         ``SandboxReadyTimeoutError`` after ``timeout`` seconds, ``NotFoundError`` where there is none.
@@ -115,6 +118,7 @@ class SnapshotService:
             wanted="Ready",
             failed=("Failed", "Deleting"),
             timeout=seconds("timeout", timeout),
+            on_progress=on_progress,
         )
 
     def _get(self, snapshot_id: str, left: Optional[float]) -> SnapshotInfo:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 from urllib.parse import quote
 
 from ..client import all_pages, decode_page, metadata_params, page_params
@@ -147,8 +147,11 @@ class TemplateService:
         """Delete a template; ``NotFoundError`` where there is none."""
         self._client._call("DELETE", _path(template_id), action=f"delete template {template_id}")
 
-    def wait_built(self, template_id: str, timeout: Duration = 1800) -> TemplateInfo:
-        """Wait until a template is built, and return it then.
+    def wait_built(
+        self, template_id: str, timeout: Duration = 1800, *, on_progress: Optional[Callable[[str], None]] = None
+    ) -> TemplateInfo:
+        """Wait until a template is built, and return it then; ``on_progress`` is called with a line of text at each
+        look.
 
         Raises ``SandboxFailedError`` with the server's reason where the build failed, ``SandboxReadyTimeoutError``
         after ``timeout`` seconds, ``NotFoundError`` where there is none.
@@ -165,6 +168,7 @@ class TemplateService:
             wanted="Succeeded",
             failed=("Failed",),
             timeout=seconds("timeout", timeout),
+            on_progress=on_progress,
         )
 
     def _get(self, template_id: str, left: Optional[float]) -> TemplateInfo:

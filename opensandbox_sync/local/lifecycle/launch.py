@@ -1,6 +1,6 @@
 """How a sandbox's daemon is started: its directories, its environment, its command line.
 
-This is the one place where an isolation mode changes anything.
+This is the one place where an isolation mode changes what is started.
 """
 
 from __future__ import annotations
