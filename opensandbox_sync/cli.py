@@ -15,11 +15,11 @@ import shlex
 import signal
 import sys
 from contextlib import ExitStack
-from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Callable, Dict, List, NoReturn, Optional, Sequence, Tuple
 
 from ._version import __version__
+from .codec import readable_datetime
 from .errors import CommandTimeoutError, InvalidArgumentError, NotFoundError, SandboxError
 
 if TYPE_CHECKING:
@@ -213,7 +213,13 @@ def _ls(options: argparse.Namespace) -> int:
     with _client(options) as client:
         found = client.list(states=options.state, metadata=dict(options.metadata))
     rows = [
-        (info.id, info.state, _source(info), _moment(info.created_at), _moment(info.expires_at) or "never")
+        (
+            info.id,
+            info.state,
+            info.source or "-",
+            readable_datetime(info.created_at),
+            readable_datetime(info.expires_at) or "never",
+        )
         for info in found
     ]
     _show(options, _encoded(found), _table(("ID", "STATE", "FROM", "CREATED", "EXPIRES"), rows))
@@ -221,18 +227,16 @@ def _ls(options: argparse.Namespace) -> int:
 
 
 def _info(options: argparse.Namespace) -> int:
-    from .live import ISOLATION
-
     with _client(options) as client:
         info = client.info(options.id)
     rows = [
         ("id", info.id),
         ("state", info.state),
         ("reason", " ".join(filter(None, [info.status.reason, info.status.message]))),
-        ("from", _source(info)),
-        ("isolation", info.extensions.get(ISOLATION, "")),
-        ("created", _moment(info.created_at)),
-        ("expires", _moment(info.expires_at) or "never"),
+        ("from", info.source or "-"),
+        ("isolation", info.isolation or ""),
+        ("created", readable_datetime(info.created_at)),
+        ("expires", readable_datetime(info.expires_at) or "never"),
         *((f"metadata {key}", value) for key, value in info.metadata.items()),
     ]
     _show(options, _encoded(info), _table((), [row for row in rows if row[1]]))
@@ -415,14 +419,6 @@ def _encoded(value: Any) -> Any:
     from .codec import encode
 
     return encode(value)
-
-
-def _source(info: Any) -> str:
-    return str(info.image.uri if info.image else info.snapshot_id or info.template_id or "-")
-
-
-def _moment(value: Optional[datetime]) -> str:
-    return value.strftime("%Y-%m-%d %H:%M:%S %Z").rstrip() if value else ""
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

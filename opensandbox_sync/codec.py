@@ -58,6 +58,11 @@ def format_datetime(moment: datetime) -> str:
     return moment.astimezone(timezone.utc).isoformat().replace("+00:00", "Z")
 
 
+def readable_datetime(moment: Optional[datetime]) -> str:
+    """A ``datetime`` for people to read; an empty text for None."""
+    return moment.strftime("%Y-%m-%d %H:%M:%S %Z").rstrip() if moment else ""
+
+
 def decode(model: Type[T], data: Any) -> T:
     """``data`` (parsed JSON) as ``model``; raises ``ProtocolError`` naming the field that does not fit."""
     if not isinstance(data, dict):

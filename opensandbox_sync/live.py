@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Callable, Dict, Optional
+from typing import TYPE_CHECKING, Callable, Dict, Optional
 
-from .execution import Execution
-from .sse import ServerEvent
-
-#: The extension in which the embedded server says what keeps a sandbox from its machine.
-ISOLATION = "opensandbox.extensions.isolation"
+if TYPE_CHECKING:
+    from .execution import Execution
+    from .sse import ServerEvent
 
 
 class LiveOutput:

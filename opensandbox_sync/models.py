@@ -625,9 +625,20 @@ class SandboxInfo:
         """``status.state``."""
         return self.status.state
 
+    @property
+    def source(self) -> Optional[str]:
+        """What it was made from: its image, snapshot or template."""
+        return self.image.uri if self.image else self.snapshot_id or self.template_id
+
+    @property
+    def isolation(self) -> Optional[str]:
+        """What the embedded server says keeps the sandbox from its machine (``none``, ``bubblewrap``); other servers
+        say nothing.
+        """
+        return self.extensions.get("opensandbox.extensions.isolation")
+
     def __repr__(self) -> str:
-        image = f", {self.image.uri}" if self.image is not None else ""
-        return f"<SandboxInfo {self.id} {self.state}{image}>"
+        return f"<SandboxInfo {self.id} {self.state}" + (f", {self.source}>" if self.source else ">")
 
     def _repr_html_(self) -> str:
         from .notebook import info_html

@@ -13,13 +13,12 @@ import re
 import shlex
 import stat
 import sys
-from datetime import datetime
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any, Dict, Iterable, List, Optional, Sequence, Tuple
 
+from .codec import readable_datetime
 from .errors import CommandTimeoutError, InvalidArgumentError, NotFoundError, SandboxError, StreamInterruptedError
-from .live import ISOLATION
 
 if TYPE_CHECKING:
     from .client import SandboxClient
@@ -48,14 +47,13 @@ def sandbox_html(sandbox: Sandbox) -> str:
 
 def info_html(info: SandboxInfo) -> str:
     """A sandbox as the server knows it."""
-    source = info.image.uri if info.image else info.snapshot_id or info.template_id
     rows: List[Tuple[str, Any]] = [
         ("id", info.id),
         ("state", " ".join(filter(None, [info.state, info.status.reason, info.status.message]))),
-        ("from", source),
-        ("isolation", info.extensions.get(ISOLATION)),
-        ("created", _moment(info.created_at)),
-        ("expires", _moment(info.expires_at) or "when it is killed"),
+        ("from", info.source),
+        ("isolation", info.isolation),
+        ("created", readable_datetime(info.created_at)),
+        ("expires", readable_datetime(info.expires_at) or "when it is killed"),
         *((f"metadata {key}", value) for key, value in info.metadata.items()),
     ]
     return _table([], [row for row in rows if row[1]])
@@ -89,7 +87,7 @@ def files_html(files: Sequence[FileInfo]) -> str:
             file.owner or "",
             file.group or "",
             str(file.size),
-            _moment(file.modified_at),
+            readable_datetime(file.modified_at),
             file.path,
         )
         for file in files[:_MOST_ROWS]
@@ -168,10 +166,6 @@ def _block(text: str, colour: str) -> str:
     left = len(text) - _MOST_TEXT
     note = f"… {left} characters before this\n" if left > 0 else ""
     return f'<pre style="{_PRE}{colour}">{_text(note + text[-_MOST_TEXT:])}</pre>'
-
-
-def _moment(value: Optional[datetime]) -> str:
-    return value.strftime("%Y-%m-%d %H:%M:%S %Z").rstrip() if value else ""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
