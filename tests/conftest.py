@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from typing import Any, Callable, ContextManager, Dict, Iterator, List
 
@@ -24,6 +25,8 @@ MakeSandbox = Callable[..., ContextManager[Sandbox]]
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in a background job of a script
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "embedded: relies on the embedded server; skipped against a real one")
 
 

@@ -378,6 +378,7 @@ def test_sending_waits_as_long_as_the_call_may_and_not_as_connecting_may() -> No
     with socket.create_server(("127.0.0.1", 0)) as listening, SandboxClient(domain="localhost:1") as client:
         plane = Plane(f"http://127.0.0.1:{listening.getsockname()[1]}", {})
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)  # a connection's would grow to hold it all
+        listening.settimeout(20)
 
         def serve() -> None:
             connection = listening.accept()[0]

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "opensandbox_sync"
 # Front ends that nothing else imports, and what each may need beyond requests.
 OPTIONAL = {
-    "local": {"flask", "werkzeug", "cheroot", "psutil", "jupyter_client", "ipykernel"},
+    "local": {"flask", "werkzeug", "cheroot", "psutil", "jupyter_client", "ipykernel", "zmq"},
     "cli.py": {"argcomplete"},
     "notebook.py": {"IPython"},
     "pytest_plugin.py": {"pytest"},

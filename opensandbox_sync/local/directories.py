@@ -11,7 +11,9 @@ import os
 import shutil
 import stat
 import tempfile
+import uuid
 from pathlib import Path
+from typing import List
 
 _PREFIX = "opensandbox-"
 _LOCK = "lock"
@@ -45,12 +47,48 @@ def remove_abandoned() -> None:
 
 
 def remove_tree(directory: Path) -> None:
-    """Removes a directory, also one in which commands took away their own permissions."""
-    shutil.rmtree(directory, ignore_errors=True)
-    if os.path.lexists(directory):
-        for parent, names, _ in os.walk(directory):
-            for path in [Path(parent), *(Path(parent, name) for name in names)]:  # before it looks into them
-                with contextlib.suppress(OSError):
-                    if not path.is_symlink():
-                        path.chmod(0o700)
+    """Removes a directory, also one in which commands took away their own permissions, or that is deeper than a path
+    may be long.
+    """
+    with contextlib.suppress(RecursionError):
         shutil.rmtree(directory, ignore_errors=True)
+    while os.path.lexists(directory) and _remove_a_level(directory):
+        pass
+
+
+def _remove_a_level(directory: Path) -> bool:
+    """Removes the files and directories in it, and moves what is in those up here; whether there was any progress."""
+    progress = False
+    for path in _entries(directory):
+        for below in _entries(path):
+            with contextlib.suppress(OSError):
+                if _is_directory(below):
+                    below.chmod(0o700)
+                    below.rename(directory / uuid.uuid4().hex)
+                else:
+                    below.unlink()
+                progress = True
+        with contextlib.suppress(OSError):
+            if _is_directory(path):
+                path.rmdir()
+            else:
+                path.unlink()
+            progress = True
+    with contextlib.suppress(OSError):
+        directory.rmdir()
+    return progress
+
+
+def _entries(directory: Path) -> List[Path]:
+    if not _is_directory(directory):
+        return []
+    with contextlib.suppress(OSError):
+        directory.chmod(0o700)
+        return list(directory.iterdir())
+    return []
+
+
+def _is_directory(path: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return stat.S_ISDIR(path.lstat().st_mode)
+    return False

@@ -120,7 +120,7 @@ def test_text_of_any_kind_arrives(session: BashSession) -> None:
 
 def test_a_timeout_is_an_error_with_what_came_and_the_session_stays(session: BashSession) -> None:
     with pytest.raises(CommandTimeoutError) as caught:
-        session.run("echo before; exec sleep 60", timeout=1)
+        session.run("echo before; exec sleep 60", timeout=2)
     assert isinstance(caught.value, TimeoutError)
     execution = caught.value.execution
     assert execution is not None
@@ -132,7 +132,7 @@ def test_a_timeout_holds_where_a_child_keeps_the_output_open(sandbox: Sandbox, s
     """The daemon kills the shell alone, and may wait for the child: then the wait ends here."""
     child: List[str] = []
     with pytest.raises(CommandTimeoutError):
-        session.run("sleep 300 & echo $!; wait", timeout=1, on_stdout=child.append)
+        session.run("sleep 300 & echo $!; wait", timeout=2, on_stdout=child.append)
     sandbox.commands.run(f"kill {int(child[0])}")
 
 

@@ -789,7 +789,7 @@ def test_the_command_line_says_which(server: LocalServer, tmp_path: Path) -> Non
         with process.stdout:
             said = [process.stdout.readline() for _ in range(4)]
             process.send_signal(signal.SIGINT)
-            process.wait()
+            process.wait(30)
         assert said[2] == line
         assert ("not isolated" in said[3]) == (name == "none")
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import http.client
 import http.server
 import json
+import queue
 import subprocess
 import sys
 from typing import Any, List
 
 import psutil
 import pytest
+
+from opensandbox_sync.local.execd.kernels import Context, Frames
 
 from .execd_daemon import Event, Execd, execd, output, without_pings
 from .http_api import until
@@ -109,6 +112,40 @@ def test_a_dead_kernel_is_told_and_started_again(execd: Execd) -> None:
     events = run(execd, "'z' in globals()")
     assert events[0]["text"] == context
     assert without_pings(events)[-2]["results"] == {"text": "False"}
+    daemon = psutil.Process(execd.process.pid)
+    before = daemon.num_fds(), daemon.num_threads()
+    run(execd, "os.kill(os.getpid(), 9)")
+    assert kinds(run(execd, "import os")) == ["init", "execution_complete"]
+    until(lambda: (daemon.num_fds(), daemon.num_threads()) <= before, "what the dead one held to be given back")
+
+
+def test_code_ends_also_where_its_last_word_is_lost() -> None:
+    """ZeroMQ's publishers drop what their subscriber does not take in time; seen with output of many megabytes."""
+
+    output = {"parent_header": {"msg_id": "1"}, "msg_type": "stream", "content": {"name": "stdout", "text": "a"}}
+    said, replies = [output], [{"parent_header": {"msg_id": number}} for number in ("0", "1")]
+
+    def taken(waiting: List[Any]) -> Any:
+        if not waiting:
+            raise queue.Empty
+        return waiting.pop(0)
+
+    class Client:
+        def get_iopub_msg(self, timeout: float) -> Any:
+            return taken(said)
+
+        def get_shell_msg(self, timeout: float) -> Any:
+            return taken(replies)
+
+    class Manager:
+        def is_alive(self) -> bool:
+            return True
+
+    context, frames = Context.__new__(Context), Frames()
+    context._client, context._manager = Client(), Manager()
+    assert context._follow("1", frames)
+    assert json.loads(frames.next(0) or b"")["text"] == "a"
+    assert replies == []
 
 
 def test_contexts_are_made_and_deleted(execd: Execd) -> None:

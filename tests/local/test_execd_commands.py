@@ -6,12 +6,18 @@ import http.client
 import json
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from typing import Dict, List
 
 import psutil
 import pytest
+
+from opensandbox_sync.local.execd import commands as execd_commands
+from opensandbox_sync.local.execd.commands import Command, Commands
 
 from .execd_daemon import Execd, execd, output, read_events, without_pings
 from .http_api import call, pids, until
@@ -247,10 +253,59 @@ def test_a_directory_is_expanded_with_the_request_s_variables(execd: Execd) -> N
 
 
 def test_a_timeout_ends_the_whole_group(execd: Execd) -> None:
-    events = execd.command("sleep 60 & echo $!; wait", timeout=300)
+    events = execd.command("sleep 60 & echo $!; wait", timeout=2000)
     assert events[-1]["error"]["traceback"] == ["signal: killed"]
     (child,) = pids(output(events))
     until(lambda: not psutil.pid_exists(child), "the child's end")
+
+
+def test_a_command_that_has_ended_leaves_no_thread_that_waits_for_its_timeout(execd: Execd) -> None:
+    def threads() -> int:
+        return psutil.Process(execd.process.pid).num_threads()
+
+    execd.command("true", timeout=600_000)
+    before = threads()
+    for _ in range(30):
+        execd.command("true", timeout=600_000)
+    until(lambda: threads() < before + 10, "the end of the threads")
+
+
+def test_a_timeout_beyond_all_clocks_is_none(execd: Execd) -> None:
+    assert output(execd.command("echo here", timeout=2**62)) == "here\n"
+
+
+def test_where_no_thread_can_be_had_for_its_timeout_a_command_is_killed_at_once() -> None:
+    program = """
+import sys, threading
+from opensandbox_sync.local.execd.commands import Command, Commands
+from opensandbox_sync.local.execd.processes import Processes
+
+def start(self):
+    raise RuntimeError("can't start new thread")
+
+commands = Commands(Processes())
+threading.Timer.start = start
+for run in (commands._foreground, commands._background):
+    command = Command("sleep 60", 60_000)
+    frames = run(command, ["sleep", "60"], cwd=None, environment={"PATH": "/usr/bin:/bin"}, user=None)
+    assert command.done.wait(20)
+    print(command.exit_code, commands.find(command.id) is command, len(list(frames)))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.stdout.splitlines(), done.stderr) == (["-1 True 3"] * 2, "")
+
+
+def test_an_old_command_whose_log_was_removed_is_forgotten_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    commands = Commands.__new__(Commands)
+    old = Command("x", 0)
+    old.log = tmp_path / "gone"
+    old.end(0)
+    commands._commands = {old.id: old}
+    monkeypatch.setattr(execd_commands, "KEEP_SECONDS", -1)
+    commands._forget_old()
+    assert commands.find(old.id) is None
 
 
 def test_an_interrupt_ends_the_whole_group_and_kills_what_ignores_it(execd: Execd) -> None:
@@ -369,7 +424,7 @@ def test_a_ping_comes_at_once_and_then_every_three_seconds(execd: Execd) -> None
     pings = [event["timestamp"] for event in events if event["type"] == "ping"]
     assert events[1]["type"] == "ping"
     assert len(pings) == 2
-    assert 2900 <= pings[1] - pings[0] <= 3200
+    assert pings[1] - pings[0] >= 2900
 
 
 def test_timestamps_are_milliseconds_of_now(execd: Execd) -> None:

@@ -7,6 +7,7 @@ import http.client
 import os
 import signal
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -14,6 +15,9 @@ from typing import Any, Dict, List, Tuple
 
 import psutil
 import pytest
+
+from opensandbox_sync.local.directories import remove_tree
+from opensandbox_sync.local.lifecycle.sandboxes import Registry
 
 from .http_api import Api, Execd, call, pids, until
 
@@ -81,7 +85,7 @@ def test_the_entrypoints_end_is_the_sandboxs_end(api: Api, script: str, state: s
 
 
 def test_a_daemon_that_dies_takes_its_sandbox_with_it(api: Api, sandbox_id: str, execd: Execd) -> None:
-    execd.start("sleep 1000 & echo $! > pid; echo $PPID > daemon; wait")
+    execd.start("sleep 1000 & echo $PPID > daemon; echo $! > pid; wait")
     work = directory_of(execd) / "work"
     sleeper = until(lambda: pids((work / "pid").read_text()) if (work / "pid").exists() else [], "the pid")[0]
     daemon = until(lambda: pids((work / "daemon").read_text()), "the daemon's pid")[0]
@@ -90,6 +94,38 @@ def test_a_daemon_that_dies_takes_its_sandbox_with_it(api: Api, sandbox_id: str,
     until(lambda: not is_running(sleeper), "the sleeper's end")
     status = api.call("GET", f"/v1/sandboxes/{sandbox_id}").json["status"]
     assert status["message"] == "Sandbox container exited with code 137."
+
+
+def test_the_daemons_end_is_seen_also_where_something_else_holds_its_output(api: Api) -> None:
+    with api.sandbox() as sandbox_id:
+        execd = api.execd(sandbox_id)
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            execd.run("setsid sleep 1000 > /proc/$PPID/fd/1 & kill -9 $PPID")
+        until(lambda: api.state(sandbox_id) == "Failed", "Failed")
+
+
+def test_a_sandbox_that_cannot_be_ended_does_not_keep_the_others_from_their_end(tmp_path: Path) -> None:
+    ended = []
+
+    class Expired:
+        expires = datetime(2020, 1, 1, tzinfo=timezone.utc)
+
+        def __init__(self, name: str) -> None:
+            self.id = name
+
+        def kill(self) -> None:
+            if self.id == "a":
+                raise RecursionError
+            ended.append(self.id)
+
+    registry = Registry(tmp_path, None)
+    registry._sandboxes.update({name: Expired(name) for name in "ab"})  # type: ignore[misc]
+    expiring = threading.Thread(target=registry.expire_forever, args=(lambda: None,))
+    expiring.start()
+    until(lambda: ended == ["b"], "the end of the second one")
+    assert expiring.is_alive()
+    registry.close()
+    expiring.join(20)
 
 
 def test_what_commands_tell_in_the_daemons_name_is_not_believed_blindly(api: Api) -> None:
@@ -126,19 +162,46 @@ def test_kill_ends_every_process_of_the_sandbox_and_removes_its_directory(api: A
         assert api.state(sandbox_id) == "gone"
 
 
+def test_a_tree_that_is_deeper_than_any_path_may_be_is_removed(tmp_path: Path) -> None:
+    deep = tmp_path / "0"
+    deep.mkdir()
+    for number in range(1, 1500):
+        above = tmp_path / str(number)
+        above.mkdir()
+        (above / "file").touch()
+        deep.rename(above / "below")
+        deep = above
+    (deep / "link").symlink_to(tmp_path)
+    (tmp_path / "besides").touch()
+    remove_tree(deep)
+    assert [path.name for path in tmp_path.iterdir()] == ["besides"]
+
+
+def test_a_tree_is_removed_that_closed_itself(tmp_path: Path) -> None:
+    for name in ("tree/a/b/c", "tree/d"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "tree" / "a" / "b" / "file").touch()
+    for name in ("tree/a/b/c", "tree/a/b", "tree/a", "tree/d", "tree"):
+        (tmp_path / name).chmod(0)
+    remove_tree(tmp_path / "tree")
+    assert list(tmp_path.iterdir()) == []
+
+
 # It is another process every millisecond, in a session of its own, and has no parent.
 _FORKING = """
-import os, time
+import os, sys, time
 while True:
     if os.fork():
         os._exit(0)
     os.setsid()
+    open(sys.argv[2], "w").close()
     time.sleep(0.001)
 """
 
 
 @pytest.mark.parametrize("how", ["it killed its daemon", "it killed its daemon just now", "its daemon lives"])
-def test_what_left_session_environment_and_parent_ends_with_the_sandbox(api: Api, how: str) -> None:
+def test_what_left_session_environment_and_parent_ends_with_the_sandbox(api: Api, how: str, tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
     with api.sandbox() as sandbox_id, api.sandbox() as other:
         execd = api.execd(sandbox_id)
         directory = directory_of(execd)
@@ -146,9 +209,9 @@ def test_what_left_session_environment_and_parent_ends_with_the_sandbox(api: Api
         server = daemon.parent()
         execd.run(f"cat > fork.py <<'E'\n{_FORKING}\nE")
         execd.start("env -i setsid sh -c 'echo $$ >> pids; exec sleep 6661'")
-        execd.start(f"env -i setsid {sys.executable} fork.py {sandbox_id}")
+        execd.start(f"env -i setsid {sys.executable} fork.py {sandbox_id} {alive}")
         (pid,) = until(lambda: _all_of(directory / "work" / "pids", 1), "the process")
-        until(lambda: _with_argument(sandbox_id), "the other")
+        until(alive.exists, "the other")
         if how != "its daemon lives":
             execd.start("sleep 0.1; kill -9 $PPID")
             until(lambda: not is_running(daemon.pid), "the daemon's end")
@@ -157,8 +220,10 @@ def test_what_left_session_environment_and_parent_ends_with_the_sandbox(api: Api
             until(lambda: not is_running(pid), "the end of what it had")
         assert api.call("DELETE", f"/v1/sandboxes/{sandbox_id}").status == 204
         assert not is_running(pid)
+        last = alive.stat().st_mtime_ns
         for _ in range(20):
             assert _with_argument(sandbox_id) == []
+        assert alive.stat().st_mtime_ns == last
         # Nor does it leave corpses, and it takes nobody else with it.
         assert [child for child in server.children() if child.status() == psutil.STATUS_ZOMBIE] == []
         assert api.execd(other).run("echo here") == "here\n"

@@ -94,7 +94,7 @@ class Code:
     def _of_language(self, language: str) -> List[Context]:
         if language in ("command", "background-command", "sql"):
             broken(f"unsupported language context operation: {language}")
-        return [context for context in self._contexts.values() if language in ("", context.language)]
+        return [context for context in list(self._contexts.values()) if language in ("", context.language)]
 
     def delete_all(self) -> Response:
         language = query("language")
@@ -118,8 +118,9 @@ class Code:
 
     def _close(self, context: Context) -> None:
         self._contexts.pop(context.id, None)
-        if self._defaults.get(context.language) is context:
-            del self._defaults[context.language]
+        with self._lock:
+            if self._defaults.get(context.language) is context:
+                del self._defaults[context.language]
         context.close()
 
     def interrupt(self, context_id: str) -> bool:

@@ -5,6 +5,7 @@ A command's life is not tied to a connection: only its own end, its timeout or D
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -70,13 +71,19 @@ class Command:
         self.started_ns, self.finished_ns = time.time_ns(), 0
         self._clock = time.monotonic()
         self.elapsed_ms = 0
+        self._timer: Optional[threading.Timer] = None
 
     def begin(self, group: int) -> None:
         self.group = group
         if self.timeout_ms:
-            timer = threading.Timer(self.timeout_ms / 1000, self._time_is_over)
-            timer.daemon = True
-            timer.start()
+            self._timer = threading.Timer(min(self.timeout_ms / 1000, threading.TIMEOUT_MAX), self._time_is_over)
+            self._timer.daemon = True
+            try:
+                self._timer.start()
+            except RuntimeError:  # no thread can be had that would end it in time
+                signal_group(group, signal.SIGKILL)
+            if self.done.is_set():  # it has ended already, and may not have seen the timer
+                self._timer.cancel()
 
     def end(self, code: int) -> None:
         self.exit_code = max(code, -1)
@@ -84,6 +91,8 @@ class Command:
         self.finished_ns = time.time_ns()
         self.elapsed_ms = int((time.monotonic() - self._clock) * 1000)
         self.done.set()
+        if self._timer is not None:
+            self._timer.cancel()  # or its thread would stay until the time is over
 
     def last_frame(self) -> bytes:
         if self.exit_code:
@@ -199,9 +208,10 @@ class Commands:
         oldest = time.time_ns() - int(KEEP_SECONDS * 1e9)
         for command in list(self._commands.values()):
             if command.done.is_set() and command.finished_ns < oldest:
-                del self._commands[command.id]
+                self._commands.pop(command.id, None)
                 if command.log:
-                    command.log.unlink()
+                    with contextlib.suppress(OSError):  # commands may have removed it
+                        command.log.unlink()
 
     def find(self, command_id: str) -> Optional[Command]:
         return self._commands.get(command_id)

@@ -27,6 +27,7 @@ def run() -> None:
         _wake_without_a_parent()
     on_parent_gone(_end)
     signal.signal(signal.SIGTERM, lambda *_: _end())
+    signal.signal(signal.SIGINT, lambda *_: None)  # not for us; but commands get it as usual
     if os.geteuid() == 0:
         os.setgroups([])  # or those who act through /v1/filesystem would have root's groups
     processes = Processes()

@@ -64,6 +64,7 @@ class Context:
 
     def _start(self) -> None:
         kernel = _kernel_for(self.language)
+        import zmq
         from jupyter_client.manager import KernelManager
 
         connection = Path(tempfile.gettempdir()) / f"execd-kernel-{self.id}.json"
@@ -72,6 +73,7 @@ class Context:
             self._manager.start_kernel(env=for_commands(), cwd=self.cwd)
             self._processes.notice()
             self._client = self._manager.client()
+            self._client.context.setsockopt(zmq.RCVHWM, 0)  # or what we do not read in time is dropped
             self._client.start_channels()
             self._client.wait_for_ready(timeout=START_SECONDS)
         except (OSError, RuntimeError) as error:
@@ -106,6 +108,7 @@ class Context:
         last = late_failure("error running codes kernel died")
         try:
             if not self._manager.is_alive():  # it died in the run before; its state is lost
+                self._end()
                 self._start()
             if self._follow(self._client.execute(code, allow_stdin=False), frames):
                 last = frame("execution_complete", execution_time=int((time.monotonic() - started) * 1000))
@@ -117,19 +120,36 @@ class Context:
             frames.send(None)
 
     def _follow(self, message_id: str, frames: Frames) -> bool:
-        """Send what the kernel says until it is idle again; False if it died."""
+        """Send what the kernel says until it is idle again; False if it died.
+
+        That comes from a publisher, which drops what it cannot send, be it the word that it is idle. So where it falls
+        silent its reply is looked for, which comes on a channel that drops nothing.
+        """
+        replied = False
         while True:
             try:
                 message = self._client.get_iopub_msg(timeout=POLL_SECONDS)
             except queue.Empty:
-                if self._manager.is_alive():
-                    continue
-                return False
+                if not self._manager.is_alive():
+                    return False
+                if replied:  # and nothing has come since
+                    return True
+                replied = self._has_replied(message_id)
+                continue
             if message["parent_header"].get("msg_id") == message_id:
                 content = message["content"]
                 frames.send(_events(message["msg_type"], content))
                 if content.get("execution_state") == "idle":
+                    self._has_replied(message_id)  # or its replies would pile up
                     return True
+
+    def _has_replied(self, message_id: str) -> bool:
+        try:
+            while self._client.get_shell_msg(timeout=0)["parent_header"].get("msg_id") != message_id:
+                pass
+        except queue.Empty:
+            return False
+        return True
 
 
 def _events(kind: str, content: Dict[str, Any]) -> bytes:

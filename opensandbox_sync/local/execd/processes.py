@@ -206,7 +206,10 @@ def end_everything() -> None:
             return False
 
     def none_left() -> bool:
-        living = [child for child in own.children(recursive=True) if lives(child)]
+        try:
+            living = [child for child in own.children(recursive=True) if lives(child)]
+        except psutil.Error:
+            return False
         for number in (signal.SIGSTOP, signal.SIGKILL):
             for child in living:
                 try:

@@ -5,6 +5,7 @@ So functions, aliases, options and unexported variables are lost, as they are wi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shlex
@@ -111,7 +112,8 @@ class Run:
         finally:
             self._session.groups.discard(self._group)
             if not self._done.is_set():
-                os.kill(self._group, signal.SIGKILL)
+                with contextlib.suppress(ProcessLookupError, PermissionError):  # it may just have been collected
+                    os.kill(self._group, signal.SIGKILL)
             self._clean_up()
 
     def _output_frames(self, client: socket.socket, end: Optional[float]) -> Iterator[bytes]:

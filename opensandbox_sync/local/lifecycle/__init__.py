@@ -25,8 +25,10 @@ def main() -> None:
     settings = read_settings()
     ended = threading.Event()
     on_parent_gone(ended.set)
-    signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to handle
+    # In a thread: the handler may come while this one is inside ended.wait(), and has the lock that set() takes.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=ended.set).start())
+    # The parent's to handle. Not SIG_IGN, which every command of every sandbox would inherit.
+    signal.signal(signal.SIGINT, lambda *_: None)
     from .interpreter import UnavailableError
 
     base = make()

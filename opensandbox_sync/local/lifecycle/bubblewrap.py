@@ -259,7 +259,10 @@ def _private(directory: str, names: Sequence[str]) -> List[str]:
     """What of a directory not everybody may read, and what is neither a file nor a directory."""
     found = []
     for name in names:
-        mode = Path(directory, name).lstat().st_mode
+        try:
+            mode = Path(directory, name).lstat().st_mode
+        except OSError:  # it has gone since it was listed
+            continue
         needed = stat.S_IROTH | stat.S_IXOTH if stat.S_ISDIR(mode) else stat.S_IROTH
         known = stat.S_ISDIR(mode) or stat.S_ISREG(mode) or stat.S_ISLNK(mode)
         if not known or mode & needed != needed:

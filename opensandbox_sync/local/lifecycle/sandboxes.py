@@ -193,7 +193,16 @@ class Sandbox:
         return self._daemon.process.pid if self._daemon.process.returncode is None else None
 
     def _watch(self) -> None:
-        """Follows what the daemon says on its stdout, and sees its end."""
+        """Sees the daemon's end. Its stdout may stay open after that: what it has started may have it too."""
+        following = threading.Thread(target=self._follow, name=f"follow-{self.id}", daemon=True)
+        following.start()
+        code = self._daemon.process.wait()
+        following.join(1.0)  # its last words count first
+        # A signal's number is told as a shell tells it.
+        self._ended(f"daemon ended with code {code}", 128 - code if code < 0 else code or 1)
+
+    def _follow(self) -> None:
+        """Reads what the daemon says on its stdout."""
         process = self._daemon.process
         assert process.stdout is not None
         with process.stdout as facts:
@@ -203,9 +212,6 @@ class Sandbox:
                     fact = json.loads(line)
                     if isinstance(fact, dict) and fact.get("entrypoint") == "exited" and type(fact.get("code")) is int:
                         self._ended(f"entrypoint exited with code {fact['code']}", fact["code"])
-        code = process.wait()
-        # A signal's number is told as a shell tells it.
-        self._ended(f"daemon ended with code {code}", 128 - code if code < 0 else code or 1)
 
     def _ended(self, what: str, code: int) -> None:
         """The first end counts; what is left of the sandbox goes with it, as in a container."""
@@ -239,7 +245,8 @@ class Registry:
             self._making += 1
         try:
             sandbox = Sandbox(request, self._base, restore_from, self._isolation)
-            self._sandboxes[sandbox.id] = sandbox
+            with self._changed:  # `expire_forever` looks through them
+                self._sandboxes[sandbox.id] = sandbox
             return sandbox
         finally:
             with self._changed:
@@ -297,8 +304,12 @@ class Registry:
                 if not due:
                     self._changed.wait(self._until_next())
             for sandbox_id in due:
-                with contextlib.suppress(ApiError):
+                try:
                     self.kill(sandbox_id)
+                except ApiError:  # somebody else has killed it
+                    pass
+                except Exception:  # the others are to end all the same
+                    logger.exception("sandbox %s could not be ended", sandbox_id)
             if os.getppid() != parent:
                 parent_is_gone()
                 return

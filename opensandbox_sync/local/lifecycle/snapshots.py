@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import uuid
 from pathlib import Path
@@ -63,7 +62,7 @@ class SnapshotStore:
         try:
             with sandbox.held_still():
                 launch.copy_tree(sandbox.directory, snapshot.directory)
-        except (OSError, subprocess.CalledProcessError) as error:
+        except Exception as error:  # or it would be told as being made for ever
             remove_tree(snapshot.directory)
             said = getattr(error, "stderr", None) or b""
             message = said.decode("utf-8", "replace").strip()[:500] or str(error)
