@@ -152,12 +152,12 @@ class ConnectionConfig:
     @property
     def timeout_seconds(self) -> float:
         """``timeout`` in seconds."""
-        return seconds("timeout", self.timeout)
+        return self.timeout  # type: ignore[return-value]  # a float since __post_init__
 
     @property
     def idle_seconds(self) -> float:
         """``idle_timeout`` in seconds."""
-        return seconds("idle_timeout", self.idle_timeout)
+        return self.idle_timeout  # type: ignore[return-value]  # a float since __post_init__
 
     @property
     def scheme(self) -> str:
