@@ -150,23 +150,23 @@ def wait_for_state(
     """
     check_callables(on_progress=on_progress)
     deadline = time.monotonic() + timeout
-    wait, last = _FIRST_WAIT, "it was not seen"
+    wait, seen, failure = _FIRST_WAIT, "it was not seen", ""
     while True:
         try:
             thing, state, reason = look(max(0.05, deadline - time.monotonic()))
             if state == wanted:
                 return thing
-            last = f"it is {state}" + (f": {reason}" if reason else "")
+            seen, failure = f"it is {state}" + (f": {reason}" if reason else ""), ""
             if state in failed:
-                raise SandboxFailedError(f"{what} will not be {wanted}; {last}")
+                raise SandboxFailedError(f"{what} will not be {wanted}; {seen}")
         except NotSupportedError:
             raise
         except (ServerError, TransportError) as error:
-            last = str(error)
+            failure = f"; the last look failed: {error}"
         left = deadline - time.monotonic()
         if left <= 0:
-            raise SandboxReadyTimeoutError(f"{what} was not {wanted} after {timeout:g} s; {last}")
+            raise SandboxReadyTimeoutError(f"{what} was not {wanted} after {timeout:g} s; {seen}{failure}")
         if on_progress is not None:
-            on_progress(f"waiting for {what}: {last}")
+            on_progress(f"waiting for {what}: {seen}{failure}")
         client._transport.sleep(min(wait, left))
         wait = min(wait * 1.5, _LONGEST_BUILD_WAIT)

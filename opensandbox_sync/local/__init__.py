@@ -75,15 +75,13 @@ class LocalServer:
     @property
     def url(self) -> str:
         """`http://127.0.0.1:<port>`, without the `/v1` that clients add."""
-        if self._process is None:
-            raise LocalServerError("the embedded server is not running; call start()")
+        self._running()
         return f"http://127.0.0.1:{self._port}"
 
     @property
     def isolation(self) -> str:
         """`bubblewrap` or `none`: what keeps the sandboxes from this machine."""
-        if self._process is None:
-            raise LocalServerError("the embedded server is not running; call start()")
+        self._running()
         return self._isolated
 
     @property
@@ -146,9 +144,12 @@ class LocalServer:
 
     def wait(self) -> int:
         """Waits until the server's process ends by itself; returns its exit code."""
+        return self._running().wait()
+
+    def _running(self) -> subprocess.Popen[bytes]:
         if self._process is None:
             raise LocalServerError("the embedded server is not running; call start()")
-        return self._process.wait()
+        return self._process
 
     def __enter__(self) -> LocalServer:
         return self.start()

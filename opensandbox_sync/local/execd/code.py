@@ -12,8 +12,8 @@ from flask import Response, request
 
 from .commands import Command, Commands
 from .environment import for_commands
-from .events import PING_SECONDS, frame, ping
-from .kernels import Context, KernelError, late_failure
+from .events import PING_SECONDS, frame, late_failure, ping
+from .kernels import Context, KernelError
 from .paths import working_directory
 from .processes import Processes
 from .web import Failure, Route, answer, broken, empty, event_stream, query, read_object, require, struct

@@ -21,7 +21,7 @@ from typing import Any, Dict, Iterator, List, Optional
 from flask import Response, request
 
 from .environment import for_commands
-from .events import error_frame, frame, ping
+from .events import error_frame, frame, late_failure, ping
 from .output import Output
 from .paths import working_directory
 from .processes import Processes, StartError, User, exit_text, group_alive, signal_group, wait_until
@@ -279,9 +279,8 @@ def _follow(command: Command, output: Output) -> Iterator[bytes]:
 
 def _not_started(command: Command, reason: str, background: bool) -> Iterator[bytes]:
     yield frame("init", command.id)
-    if background:  # told by a late object without a type and without its empty line
-        message = f"error running commands failed to start commands: {reason}"
-        yield dumps({"code": "RUNTIME_ERROR", "message": message}).encode()
+    if background:
+        yield late_failure(f"error running commands failed to start commands: {reason}")
     else:
         yield error_frame("CommandExecError", reason, [reason])
 

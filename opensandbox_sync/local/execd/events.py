@@ -53,6 +53,11 @@ def error_frame(name: str, value: str, traceback: Optional[List[str]]) -> bytes:
     return frame("error", error={"ename": name, "evalue": value, "traceback": traceback})
 
 
+def late_failure(message: str) -> bytes:
+    """An error told in a stream that has begun: without a type, and without its empty line."""
+    return dumps({"code": "RUNTIME_ERROR", "message": message}).encode()
+
+
 def output_frames(kind: str, texts: List[bytes]) -> bytes:
     """One frame for each text, joined: what was read together is sent together."""
     head = f'{{"type":"{kind}","text":'

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, Dict, Optional
 
 from .environment import for_commands
-from .events import error_frame, frame, output_frames
+from .events import error_frame, frame, late_failure, output_frames
 from .processes import Processes
-from .web import dumps
 
 START_SECONDS = 60.0
 POLL_SECONDS = 0.5  # how soon the death of a kernel is seen
@@ -164,11 +163,6 @@ def _events(kind: str, content: Dict[str, Any]) -> bytes:
         failure = error_frame(content["ename"], content["evalue"], content["traceback"])
         return frame("status", "error") + failure
     return b""
-
-
-def late_failure(message: str) -> bytes:
-    """An error told in a stream that has begun: without a type, and without its empty line."""
-    return dumps({"code": "RUNTIME_ERROR", "message": message}).encode()
 
 
 def _kernel_for(language: str) -> str:

@@ -23,7 +23,7 @@ from flask import Response, request
 
 from ..serving import CLIENT_SOCKET
 from .environment import for_commands
-from .events import PING_SECONDS, error_frame, frame, output_frames, ping
+from .events import PING_SECONDS, error_frame, frame, late_failure, output_frames, ping
 from .paths import UndefinedVariable, expand, make_directories, working_directory
 from .processes import Processes, StartError, exit_text, signal_group
 from .web import (
@@ -31,7 +31,6 @@ from .web import (
     Route,
     answer,
     broken,
-    dumps,
     empty,
     event_stream,
     field_error,
@@ -105,7 +104,7 @@ class Run:
             if self._failure == "timeout":
                 self._failure += f" after {duration(timeout_ms)}"
             if self._failure:  # told by a late object without a type and without its empty line
-                yield late_failure(self._failure)
+                yield late_failure(_RUNNING + self._failure)
             else:
                 self._keep_state()
                 yield self._last_frame()
@@ -242,7 +241,7 @@ class Sessions:
         try:
             run = Run(session, body["command"], cwd or session.cwd, self._processes)
         except StartError as error:
-            return event_stream(iter([frame("init", session_id), ping(), late_failure(str(error))]))
+            return event_stream(iter([frame("init", session_id), ping(), late_failure(f"{_RUNNING}{error}")]))
         except OSError as error:
             broken(_RUNNING + str(error))
         return event_stream(run.frames(body.get("timeout", 0), request.environ[CLIENT_SOCKET]))
@@ -258,10 +257,6 @@ class Sessions:
         if not self.close(session_id):
             raise Failure(404, "CONTEXT_NOT_FOUND", f"session {session_id} not found")
         return empty()
-
-
-def late_failure(reason: str) -> bytes:
-    return dumps({"code": "RUNTIME_ERROR", "message": _RUNNING + reason}).encode()
 
 
 def duration(milliseconds: int) -> str:

@@ -238,7 +238,7 @@ class Registry:
     def can_mount(self) -> bool:
         return self._isolation is not None
 
-    def create(self, request: Dict[str, Any], restore_from: Optional[Path] = None) -> Sandbox:
+    def create(self, request: Dict[str, Any], restore_from: Optional[Path]) -> Sandbox:
         with self._changed:
             if self._closed:
                 raise ApiError(503, "DOCKER::SANDBOX_START_FAILED", "The server is shutting down.")

@@ -60,9 +60,7 @@ VOLUME = model(
 )
 
 
-def check_volumes(
-    volumes: Sequence[Dict[str, Any]], allowed_host_paths: Sequence[str], can_mount: bool = False
-) -> None:
+def check_volumes(volumes: Sequence[Dict[str, Any]], allowed_host_paths: Sequence[str], can_mount: bool) -> None:
     """Raises 400 for the first volume that is wrong, or cannot be mounted here."""
     seen = set()
     for volume in volumes:
