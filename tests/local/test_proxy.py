@@ -351,11 +351,12 @@ def _control_plane(base: Path) -> Iterator[Tuple[str, str]]:
     app = ControlPlane(
         registry, SnapshotStore(base), port=listening.getsockname()[1], api_key="k", allowed_host_paths=[]
     )
+    sandbox_id = registry.create({}, None).id
     server = Server(listening, app)
     serving = threading.Thread(target=server.start)
     serving.start()
     try:
-        yield "{}:{}".format(*listening.getsockname()), registry.create({}).id
+        yield "{}:{}".format(*listening.getsockname()), sandbox_id
     finally:
         registry.close()
         server.stop()
