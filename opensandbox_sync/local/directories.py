@@ -62,14 +62,14 @@ def _remove_a_level(directory: Path) -> bool:
     for path in _entries(directory):
         for below in _entries(path):
             with contextlib.suppress(OSError):
-                if _is_directory(below):
+                if is_directory(below):
                     below.chmod(0o700)
                     below.rename(directory / uuid.uuid4().hex)
                 else:
                     below.unlink()
                 progress = True
         with contextlib.suppress(OSError):
-            if _is_directory(path):
+            if is_directory(path):
                 path.rmdir()
             else:
                 path.unlink()
@@ -80,7 +80,7 @@ def _remove_a_level(directory: Path) -> bool:
 
 
 def _entries(directory: Path) -> List[Path]:
-    if not _is_directory(directory):
+    if not is_directory(directory):
         return []
     with contextlib.suppress(OSError):
         directory.chmod(0o700)
@@ -88,7 +88,8 @@ def _entries(directory: Path) -> List[Path]:
     return []
 
 
-def _is_directory(path: Path) -> bool:
+def is_directory(path: Path) -> bool:
+    """Whether there is a directory, and no link to one; what may not be looked at is none."""
     with contextlib.suppress(OSError):
         return stat.S_ISDIR(path.lstat().st_mode)
     return False

@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
+from ..directories import is_directory
 from . import seccomp
 from .interpreter import OURS, Interpreter, UnavailableError, is_below
 
@@ -108,7 +109,7 @@ class Bubblewrap:
             if entry.is_symlink():
                 options += ["--symlink", os.readlink(entry), target]
                 shown.append(target)
-            elif entry.is_dir() and not _is_empty(entry) and (entry.name != "var" or _is_directory(entry / "tmp")):
+            elif entry.is_dir() and not _is_empty(entry) and (entry.name != "var" or is_directory(entry / "tmp")):
                 shared = _public(entry, copies / "etc") if target == "/etc" and not self._is_image else entry
                 options += ["--ro-bind", str(shared), target]
                 shown.append(target)
@@ -249,10 +250,6 @@ def _is_empty(directory: Path) -> bool:
         return not any(directory.iterdir())
     except PermissionError:
         return False
-
-
-def _is_directory(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
 
 
 def _private(directory: str, names: Sequence[str]) -> List[str]:
